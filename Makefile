@@ -1,0 +1,58 @@
+# `make` lists the targets. Everything is installed into .venv; nothing else on the machine changes.
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+STAMP := $(VENV)/.installed
+
+.DEFAULT_GOAL := help
+.PHONY: help setup demo test lint unit spark property integration browser lock bench clean
+
+help: ## this list
+	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
+
+setup: $(STAMP) ## install the locked packages and fetch the jars (once)
+
+$(STAMP): requirements.lock pyproject.toml
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { \
+	  echo "Python 3.11 or newer is needed; $(PYTHON) is $$($(PYTHON) --version 2>&1). Try: make $(MAKECMDGOALS) PYTHON=python3.12" >&2; exit 2; }
+	@test -x $(BIN)/python || { echo "1/3  making $(VENV)"; $(PYTHON) -m venv $(VENV); }
+	@echo "2/3  installing the locked packages (a minute or two, once)"
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements.lock
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation -e .
+	@echo "3/3  Java, and the jars for Spark and Kafka (a minute, once)"
+	@$(BIN)/python scripts/ensure_java.py
+	@$(BIN)/lakehouse setup
+	@touch $@
+
+demo: setup ## the whole thing on this machine; ARGS="--seconds 60 --rate 2000 --no-browser"
+	@exec $(BIN)/lakehouse demo $(ARGS)
+
+test: setup lint unit spark property integration browser ## everything that CI runs
+
+lint: setup ## style, types, import rules
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+
+unit: setup ## tests without a JVM
+	$(BIN)/pytest tests/unit $(PYTEST_ARGS)
+
+spark: setup ## transformations and rules on a local Spark
+	$(BIN)/pytest tests/spark $(PYTEST_ARGS)
+
+property: setup ## generated data: judging, splitting, merging
+	$(BIN)/pytest tests/property $(PYTEST_ARGS)
+
+integration: setup ## the pipeline on a real broker
+	$(BIN)/pytest tests/integration $(PYTEST_ARGS)
+
+browser: setup ## the dashboard in headless Chromium (skipped where there is none)
+	$(BIN)/pytest tests/browser $(PYTEST_ARGS)
+
+lock: ## resolve the dependencies anew into requirements.lock
+	$(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-header --no-emit-index-url \
+	  --group dev pyproject.toml -o requirements.lock
+
+clean: ## remove the environment and the demo's data
+	rm -rf $(VENV) data build dist

@@ -1,0 +1,1 @@
+"""One module per page; not named `pages`, which Streamlit would discover by itself."""

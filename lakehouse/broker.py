@@ -1,0 +1,322 @@
+"""Runs a real Kafka broker on this machine: one KRaft node in one JVM, bound to the loopback address only.
+
+Everything it needs to be found and stopped again is in its folder:
+
+    broker.json         which process it is and where it listens (only while it runs, or was killed)
+    broker.log          its log, with what the JVM says when it dies
+    kafka/              its data; removing it forgets every topic
+    server.properties   written anew at each start
+    log4j2.xml          likewise
+
+The first broker that is stopped writes an archive of Kafka's classes, which takes it 3 to 5 s, once for each
+Java; every later start maps this archive and serves in less than half the time
+(docs/adr/0003-embedded-broker.md).
+"""
+
+from __future__ import annotations
+
+import base64
+import contextlib
+import json
+import os
+import signal
+import socket
+import subprocess
+import time
+import uuid
+from dataclasses import asdict, dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import psutil
+
+from lakehouse import kafka_admin
+from lakehouse.broker_settings import HOST, LOG, log_settings, server_properties
+from lakehouse.class_archive import ClassArchive, class_archive, class_path
+from lakehouse.errors import ConfigError, LakehouseError, SourceUnavailable
+from lakehouse.jars import ensure_jars, jar_folder
+from lakehouse.java import find_java
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+DEFAULT_FOLDER = Path("data") / "_broker"
+DEFAULT_PORT = 9092
+START_TIMEOUT_S = 90.0
+"""A start takes 2 to 7 s; on a machine that is busy elsewhere several times that."""
+
+_STATE = "broker.json"
+_POLL_S = 0.05
+_COLLECTOR = ("-XX:+UseSerialGC",)
+_CLOCK_SLACK_S = 2.0
+"""A process's creation time is counted from boot, and shifts by this much where the clock was set since."""
+_LOG_LINES_SHOWN = 12
+
+
+@dataclass(frozen=True)
+class Broker:
+    """A running broker: `bootstrap` is host:port for clients, `started_at` is UTC."""
+
+    bootstrap: str
+    pid: int
+    port: int
+    folder: Path
+    started_at: datetime
+
+
+def start(folder: Path = DEFAULT_FOLDER, *, port: int | None = None, heap_mb: int = 512) -> Broker:
+    """Start the broker of `folder` and wait until it serves, or return the one that runs there already.
+
+    Args:
+        folder: where its data and state live; made if absent.
+        port: where clients connect; by default that of a killed predecessor, then 9092, then any free one.
+        heap_mb: size of the JVM's heap, MiB.
+
+    Raises:
+        ConfigError: the port is taken.
+        EnvironmentProblem: Java or the jars are missing and cannot be fetched.
+        LakehouseError: the broker died or did not serve in time; with the last lines of its log.
+    """
+    folder = folder.resolve()
+    folder.mkdir(parents=True, exist_ok=True)
+    with _only_one_start(folder):
+        running = status(folder)
+        if running is not None:
+            return running
+        chosen = _choose_port(port, _last_port(folder))
+        java, jars = find_java(), ensure_jars("broker")
+        _write_settings(folder, chosen)
+        _format(folder, java, jars)
+        archive = class_archive(jar_folder("broker").parent, "broker", java, class_path(jars))
+        process = _launch(folder, _command(folder, java, jars, heap_mb, archive))
+        broker = Broker(f"{HOST}:{chosen}", process.pid, chosen, folder, datetime.now(UTC))
+        _write_state(broker, process, archive)
+        _await_service(broker, process)
+        return broker
+
+
+def status(folder: Path = DEFAULT_FOLDER) -> Broker | None:
+    """The broker that runs in `folder`, or None. Another process that has its number is not taken for it."""
+    folder = folder.resolve()
+    state = _read_state(folder)
+    if state is None or _process_of(state, folder) is None:
+        return None
+    return Broker(state["bootstrap"], state["pid"], state["port"], folder, datetime.fromisoformat(state["started_at"]))
+
+
+def stop(folder: Path = DEFAULT_FOLDER, timeout_s: float = 20) -> bool:
+    """Stop the broker of `folder`: ask it, and kill it after `timeout_s`. False where none runs."""
+    folder = folder.resolve()
+    state = _read_state(folder)
+    if state is None:
+        return False
+    process = _process_of(state, folder)
+    if process is not None:
+        _end(process, timeout_s)
+        ClassArchive(Path(state["archive"]["path"]), Path(state["archive"]["draft"])).keep()
+    (folder / _STATE).unlink(missing_ok=True)
+    return process is not None
+
+
+def _write_settings(folder: Path, port: int) -> None:
+    properties = server_properties(folder, port, free_port())
+    (folder / "server.properties").write_text(properties)
+    (folder / "log4j2.xml").write_text(log_settings(folder))
+
+
+def _command(folder: Path, java: Path, jars: list[Path], heap_mb: int, archive: ClassArchive) -> list[str]:
+    return [
+        str(java),
+        f"-Xmx{heap_mb}m",
+        f"-Xms{min(heap_mb, 128)}m",
+        *_COLLECTOR,
+        "-Djava.awt.headless=true",
+        f"-Dlog4j2.configurationFile={folder / 'log4j2.xml'}",
+        *archive.flags(),
+        *("-cp", class_path(jars), "kafka.Kafka", str(folder / "server.properties")),
+    ]
+
+
+def _format(folder: Path, java: Path, jars: list[Path]) -> None:
+    """Give a new data folder its cluster id; an existing one is left as it is."""
+    if (folder / "kafka" / "meta.properties").is_file():
+        return
+    answer = subprocess.run(
+        [
+            *(str(java), "-Xmx128m", "-XX:+UseSerialGC", "-XX:TieredStopAtLevel=1"),
+            f"-Dlog4j2.configurationFile={folder / 'log4j2.xml'}",
+            *("-cp", class_path(jars), "kafka.tools.StorageTool", "format", "--ignore-formatted"),
+            *("-t", _cluster_id(), "-c", str(folder / "server.properties")),
+        ],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    if answer.returncode != 0:
+        raise LakehouseError(
+            f"Kafka could not prepare its data folder:\n{_tail(answer.stdout + answer.stderr)}",
+            where=str(folder / "kafka"),
+            remedy="check that the disk has space and that the folder is yours",
+        )
+
+
+def _cluster_id() -> str:
+    """A random id as Kafka writes it: 16 bytes in URL-safe Base64, which must not look like an option."""
+    while True:
+        text = base64.urlsafe_b64encode(uuid.uuid4().bytes).decode().rstrip("=")
+        if not text.startswith("-"):
+            return text
+
+
+def _launch(folder: Path, command: list[str]) -> psutil.Process:
+    """Start the JVM in a session of its own, so that a Ctrl-C meant for its starter does not reach it."""
+    log = folder / LOG
+    to_log = (os.POSIX_SPAWN_OPEN, 1, str(log), os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o644)
+    actions = [to_log, (os.POSIX_SPAWN_DUP2, 1, 2), (os.POSIX_SPAWN_OPEN, 0, os.devnull, os.O_RDONLY, 0)]
+    return psutil.Process(os.posix_spawn(command[0], command, os.environ, file_actions=actions, setsid=True))
+
+
+def _await_service(broker: Broker, process: psutil.Process) -> None:
+    """Return when the broker answers a metadata request; raise when it dies or `START_TIMEOUT_S` is over."""
+    deadline = time.monotonic() + START_TIMEOUT_S
+    while time.monotonic() < deadline:
+        if _has_ended(process, within_s=_POLL_S):
+            (broker.folder / _STATE).unlink(missing_ok=True)
+            raise _death(broker, "The Kafka broker stopped while it started")
+        if not _listens(broker.port):
+            continue
+        with contextlib.suppress(SourceUnavailable):
+            if kafka_admin.brokers(broker.bootstrap):
+                return
+    _end(process, timeout_s=5)
+    (broker.folder / _STATE).unlink(missing_ok=True)
+    raise _death(broker, f"The Kafka broker did not serve within {START_TIMEOUT_S:.0f} s")
+
+
+def _death(broker: Broker, what: str) -> LakehouseError:
+    log = broker.folder / LOG
+    return LakehouseError(
+        f"{what}:\n{_tail(log.read_text(errors='replace') if log.exists() else '')}",
+        where=str(log),
+        remedy="see the log; if its data is damaged and not needed, remove the folder kafka beside it",
+    )
+
+
+def _has_ended(process: psutil.Process, within_s: float) -> bool:
+    """Wait at most `within_s` for the end; also takes a dead child off the process table."""
+    try:
+        process.wait(within_s)
+    except psutil.TimeoutExpired:
+        return False
+    return True
+
+
+def _end(process: psutil.Process, timeout_s: float) -> None:
+    for number in (signal.SIGTERM, signal.SIGKILL):
+        with contextlib.suppress(psutil.NoSuchProcess):
+            # psutil compares the creation time once more: a reused number is never signalled.
+            process.send_signal(number)
+        if _has_ended(process, timeout_s):
+            return
+
+
+# --- state: which process, and where ---
+
+
+def _write_state(broker: Broker, process: psutil.Process, archive: ClassArchive) -> None:
+    state = asdict(broker) | {
+        "folder": str(broker.folder),
+        "started_at": broker.started_at.isoformat(),
+        "created": process.create_time(),
+        "archive": {"path": str(archive.path), "draft": str(archive.draft)},
+    }
+    fresh = broker.folder / f"{_STATE}.new"
+    fresh.write_text(json.dumps(state, indent=1) + "\n")
+    fresh.replace(broker.folder / _STATE)
+
+
+def _read_state(folder: Path) -> dict[str, Any] | None:
+    try:
+        state = json.loads((folder / _STATE).read_text())
+        int(state["pid"]), int(state["port"]), float(state["created"]), str(state["bootstrap"])
+        datetime.fromisoformat(state["started_at"])
+        str(state["archive"]["path"]), str(state["archive"]["draft"])
+    except (OSError, ValueError, KeyError, TypeError):
+        return None
+    return dict(state)
+
+
+def _last_port(folder: Path) -> int | None:
+    state = _read_state(folder)
+    return int(state["port"]) if state else None
+
+
+def _process_of(state: dict[str, Any], folder: Path) -> psutil.Process | None:
+    """The live process that `state` speaks of: the same number, creation time and settings file."""
+    try:
+        process = psutil.Process(int(state["pid"]))
+        is_ours = (
+            abs(process.create_time() - float(state["created"])) <= _CLOCK_SLACK_S
+            and process.status() != psutil.STATUS_ZOMBIE
+            and str(folder / "server.properties") in process.cmdline()
+        )
+    except psutil.Error:
+        return None
+    return process if is_ours else None
+
+
+@contextlib.contextmanager
+def _only_one_start(folder: Path) -> Iterator[None]:
+    """Two starts at once in one folder: the second waits, and finds the first one's broker."""
+    import fcntl  # noqa: PLC0415 - absent on Windows, where importing this module must still work
+
+    with (folder / "broker.lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        yield
+
+
+# --- ports ---
+
+
+def _choose_port(wanted: int | None, last: int | None) -> int:
+    if wanted is not None:
+        if not _is_free(wanted):
+            raise ConfigError(
+                f"Port {wanted} is taken by another program.",
+                where=f"{HOST}:{wanted}",
+                remedy="choose another port, or leave it out to get a free one",
+            )
+        return wanted
+    return next((port for port in (last, DEFAULT_PORT) if port and _is_free(port)), None) or free_port()
+
+
+def _is_free(port: int) -> bool:
+    with socket.socket() as probe:
+        # As Kafka does: connections of a predecessor that linger in TIME_WAIT do not count.
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe.bind((HOST, port))
+        except OSError:
+            return False
+        return True
+
+
+def free_port() -> int:
+    """A port of the loopback address that nothing listens on at this moment."""
+    with socket.socket() as probe:
+        probe.bind((HOST, 0))
+        return int(probe.getsockname()[1])
+
+
+def _listens(port: int) -> bool:
+    try:
+        socket.create_connection((HOST, port), timeout=1).close()
+    except OSError:
+        return False
+    return True
+
+
+def _tail(text: str) -> str:
+    lines = [line for line in text.splitlines() if line.strip()]
+    return "\n".join(f"    {line}" for line in lines[-_LOG_LINES_SHOWN:]) or "    (it wrote nothing)"

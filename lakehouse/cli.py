@@ -1,0 +1,280 @@
+"""The `lakehouse` command. Each command only reads its arguments, calls one function and prints its answer.
+
+Exit codes: 0 done; 1 failed, or a check found a difference; 2 wrong config or input; 75 try again later.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import os
+import signal
+import sys
+import threading
+from contextlib import contextmanager
+from dataclasses import asdict
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, Literal
+
+import typer
+
+from lakehouse.errors import LakehouseError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from lakehouse.config.models import Pipeline
+
+app = typer.Typer(
+    name="lakehouse",
+    help="Exactly-once Delta tables, data-quality routing, rollups and a live dashboard from one YAML file.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+)
+broker_app = typer.Typer(help="A real Kafka broker on this machine, for demos and tests.", no_args_is_help=True)
+bench_app = typer.Typer(help="Measure this machine, with everything running on it.", no_args_is_help=True)
+app.add_typer(broker_app, name="broker")
+app.add_typer(bench_app, name="bench")
+
+PipelineFile = Annotated[Path, typer.Argument(metavar="PIPELINE", help="the pipeline's YAML file")]
+DefaultPipelineFile = Annotated[Path, typer.Option("--pipeline", help="the pipeline's YAML file")]
+Shape = Literal["life", "flat"]
+Json = Annotated[bool, typer.Option("--json", help="print JSON for scripts")]
+
+_DEFAULT_PIPELINE = Path("conf/feature_events.yaml")
+
+
+def main() -> None:
+    """Run the command line."""
+    with exit_on_error():
+        app()
+
+
+@contextmanager
+def exit_on_error() -> Iterator[None]:
+    """Turn every expected failure into one readable message and a documented exit code."""
+    level = os.environ.get("LAKEHOUSE_LOG", "warning").upper()
+    logging.basicConfig(level=level, format="%(message)s", stream=sys.stderr)
+    # Spark's bridge logs each exception that is reported here, with its traceback.
+    logging.getLogger("py4j").setLevel(logging.CRITICAL + 1)
+    try:
+        yield
+    except LakehouseError as error:
+        typer.echo(f"error: {error}", err=True)
+        raise SystemExit(error.exit_code) from None
+    except KeyboardInterrupt:
+        raise SystemExit(130) from None
+
+
+@app.command()
+def setup() -> None:
+    """Fetch the Spark and Kafka jars and look for Java; nothing is done where all is in place."""
+    from lakehouse.jars import GROUPS, ensure_jars
+    from lakehouse.java import find_java
+
+    java = find_java()
+    for group in GROUPS:
+        ensure_jars(group)
+    typer.echo(f"Java: {java}\njars: in place")
+
+
+@app.command()
+def demo(
+    pipeline: DefaultPipelineFile = _DEFAULT_PIPELINE,
+    rate: Annotated[float, typer.Option(help="events per second, on average")] = 2_000,
+    seconds: Annotated[float | None, typer.Option(help="stop by itself after this long")] = None,
+    seed: Annotated[int, typer.Option(help="seed of the load")] = 1,
+    *,
+    browser: Annotated[bool, typer.Option(help="open the dashboard in a browser")] = True,
+) -> None:
+    """Broker, load, pipeline and dashboard together, until Ctrl-C or for `--seconds`."""
+    from lakehouse.demo import run_demo
+
+    with stopping() as stop:
+        run_demo(pipeline, rate=rate, seconds=seconds, seed=seed, browser=browser, stop=stop)
+
+
+@app.command()
+def run(
+    pipeline: PipelineFile,
+    *,
+    as_json: Json = False,
+    cores: Annotated[int | None, typer.Option(help="cores for Spark; all by default")] = None,
+) -> None:
+    """Run a pipeline in this process, until Ctrl-C (or until it has caught up: trigger `available_now`)."""
+    from lakehouse.runner import run_local
+
+    with stopping() as stop:
+        run_local(load(pipeline), stop, cores=cores, as_json=as_json)
+
+
+@app.command()
+def produce(
+    pipeline: DefaultPipelineFile = _DEFAULT_PIPELINE,
+    rate: Annotated[float, typer.Option(help="events per second, on average")] = 2_000,
+    seconds: Annotated[float | None, typer.Option(help="stop after this long; for ever by default")] = None,
+    seed: Annotated[int, typer.Option(help="the same seed makes the same events")] = 1,
+    bad_share: Annotated[float, typer.Option(min=0, max=1, help="share of events with a fault")] = 0.02,
+    late_share: Annotated[float, typer.Option(min=0, max=1, help="share of events that come late")] = 0.01,
+    shape: Annotated[Shape, typer.Option(help="`life`: daily shape and bursts; `flat`: a constant rate")] = "life",
+    *,
+    as_json: Json = False,
+) -> None:
+    """Send a load that looks like life to the pipeline's topic: open loop, never slowed by who reads it."""
+    from lakehouse.load.plan import Load
+    from lakehouse.load.producer import produce as send
+
+    plan = Load(rate=rate, seconds=seconds, seed=seed, bad_share=bad_share, late_share=late_share, shape=shape)
+    source = load(pipeline).source
+    options = {name: secret.get_secret_value() for name, secret in source.options.items()}
+    with stopping() as stop:
+        report = send(plan, source.servers, source.topic, stop=stop, client_options=options)
+    show(report, as_json=as_json)
+
+
+@app.command()
+def validate(
+    pipeline: PipelineFile,
+    *,
+    online: Annotated[bool, typer.Option(help="also ask Kafka for the topic")] = True,
+    as_json: Json = False,
+) -> None:
+    """Check everything that can be checked without running: reads no record, writes nothing."""
+    from lakehouse import embedded
+    from lakehouse.validation import validate_pipeline
+
+    report = validate_pipeline(pipeline, embedded.environment(), online=online)
+    typer.echo(json.dumps(report.to_dict(), indent=2) if as_json else str(report))
+    if not report.ok:
+        raise typer.Exit(2)
+
+
+@app.command()
+def tables(
+    root: Annotated[str, typer.Option(envvar="LAKEHOUSE_ROOT", help="folder or s3:// URL")] = "./data",
+    *,
+    as_json: Json = False,
+) -> None:
+    """List the tables under a root: version, files, rows, bytes, last commit."""
+    from lakehouse.serving.tables import list_tables, render_tables
+
+    found = list_tables(root)
+    typer.echo(
+        json.dumps([asdict(table) for table in found], default=str, indent=2) if as_json else render_tables(found)
+    )
+
+
+@app.command()
+def query(
+    sql: Annotated[str, typer.Argument(help="one SELECT over silver.*, quarantine.*, gold.*, bronze.*")],
+    root: Annotated[str, typer.Option(envvar="LAKEHOUSE_ROOT", help="folder or s3:// URL")] = "./data",
+    limit: Annotated[int, typer.Option(help="rows shown at most")] = 100,
+    *,
+    as_json: Json = False,
+) -> None:
+    """Ask the tables in SQL, by DuckDB; no JVM."""
+    from lakehouse.serving.sql import query as ask
+    from lakehouse.serving.sql import render
+
+    answer = ask(root, sql, limit=limit)
+    typer.echo(json.dumps(answer.to_pylist(), default=str) if as_json else render(answer))
+
+
+@app.command()
+def reconcile(pipeline: PipelineFile, *, as_json: Json = False) -> None:
+    """Compare the topic with the tables: the missing, the doubled, the rollups against silver. Exit 1 if any differ."""
+    from lakehouse import embedded
+    from lakehouse.config.loader import load_pipeline
+    from lakehouse.reconcile import reconcile as compare
+
+    with embedded.borrowed() as environ:
+        found = compare(load_pipeline(pipeline, environ))
+    typer.echo(json.dumps(asdict(found) | {"ok": found.ok}, indent=2) if as_json else str(found))
+    if not found.ok:
+        raise typer.Exit(1)
+
+
+@broker_app.command("start")
+def broker_start(
+    port: Annotated[int | None, typer.Option(help="9092 or, where that is taken, a free one")] = None,
+    *,
+    as_json: Json = False,
+) -> None:
+    """Start the broker and return when it serves; its data stays for the next start."""
+    from lakehouse import broker, embedded
+
+    show(broker.start(embedded.broker_folder(), port=port), as_json=as_json)
+
+
+@broker_app.command("stop")
+def broker_stop() -> None:
+    """Stop the broker cleanly; its data stays."""
+    from lakehouse import broker, embedded
+
+    typer.echo("stopped" if broker.stop(embedded.broker_folder()) else "no broker was running")
+
+
+@broker_app.command("status")
+def broker_status(*, as_json: Json = False) -> None:
+    """Tell where the broker serves; exit 1 where none runs."""
+    from lakehouse import broker, embedded
+
+    running = broker.status(embedded.broker_folder())
+    if running is None:
+        typer.echo("null" if as_json else "no broker is running")
+        raise typer.Exit(1)
+    show(running, as_json=as_json)
+
+
+@bench_app.command("latency")
+def bench_latency(
+    pipeline: DefaultPipelineFile = _DEFAULT_PIPELINE,
+    rate: Annotated[float, typer.Option(help="events per second, constant")] = 2_000,
+    seconds: Annotated[float, typer.Option(help="measured time, without the warm-up")] = 60,
+    warm_up: Annotated[float, typer.Option(help="seconds cut from the beginning")] = 20,
+    partitions: Annotated[int, typer.Option(help="partitions of the topic")] = 2,
+    output: Annotated[Path | None, typer.Option(help="keep the report as JSON here")] = None,
+    *,
+    as_json: Json = False,
+) -> None:
+    """Freshness: an event's send time → an outside reader can read the version that holds it."""
+    from lakehouse.bench.latency import measure
+
+    with stopping() as stop:
+        report = measure(pipeline, rate=rate, seconds=seconds, warm_up=warm_up, partitions=partitions, stop=stop)
+    rendered = json.dumps(asdict(report), indent=2, default=str)
+    if output:
+        output.write_text(rendered + "\n")
+    typer.echo(rendered if as_json else str(report))
+
+
+def load(path: Path) -> Pipeline:
+    """The pipeline's file, with the embedded broker as Kafka where one runs and no other is named."""
+    from lakehouse import embedded
+    from lakehouse.config.loader import load_pipeline
+
+    return load_pipeline(path, embedded.environment())
+
+
+@contextmanager
+def stopping() -> Iterator[threading.Event]:
+    """An event that Ctrl-C and SIGTERM set, so that work in progress can end in order."""
+    stop = threading.Event()
+    previous = {number: signal.signal(number, lambda *_: stop.set()) for number in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        yield stop
+    finally:
+        for number, handler in previous.items():
+            signal.signal(number, handler)
+
+
+def show(answer: Any, *, as_json: bool) -> None:  # noqa: ANN401 - any dataclass
+    """Print a flat dataclass as lines or as JSON."""
+    values = asdict(answer)
+    if as_json:
+        typer.echo(json.dumps(values, default=str))
+    else:
+        width = max(map(len, values))
+        for name, value in values.items():
+            typer.echo(f"{name:<{width}}  {value}")

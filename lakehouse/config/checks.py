@@ -1,0 +1,205 @@
+"""What has to fit together across a pipeline file. Pure: no file, no network, no JVM."""
+
+from __future__ import annotations
+
+import re
+from datetime import date
+from typing import TYPE_CHECKING, NamedTuple
+
+from lakehouse.config.problems import choose
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+
+    from lakehouse.config.models import AnyMetric, Pipeline, Rollup
+    from lakehouse.config.problems import KeyPath
+
+GOLD_COLUMNS = ("window_start", "events", "min_event_time", "max_event_time", "_batch_id")
+"""Columns that every rollup has, so that no dimension or metric may have these names."""
+DIMENSION_TYPES = ("string", "integer", "long", "boolean", "date")
+NUMBER_TYPES = ("integer", "long", "double")
+DISTINCT_TYPES = ("string", "integer", "long")
+_RANGE = {"integer": 2**31, "long": 2**63}
+"""Smallest absolute value that no longer fits a positive number of the type."""
+
+_SERVER = re.compile(r"(?:[A-Za-z_]+://)?(?:\[[0-9A-Fa-f:.]+\]|[^\s:/\[\],]+):(?P<port>[0-9]{1,5})")
+_LAST_PORT = 65_535
+_OWN_OPTIONS = {
+    "bootstrap.servers": "set source.servers",
+    "subscribe": "set source.topic",
+    "auto.offset.reset": "set source.starting_offsets",
+    "enable.auto.commit": "remove it: offsets live in the tables' commits",
+    "isolation.level": "remove it: only committed records are read",
+    "key.deserializer": "remove it: keys are taken as bytes",
+    "value.deserializer": "remove it: source.format says how values are read",
+    "interceptor.classes": "remove it: Spark does not allow it",
+}
+"""Kafka options that the pipeline sets itself → what to do instead."""
+
+
+class Finding(NamedTuple):
+    """Something that does not fit; `at_key` where the key rather than its value is to blame."""
+
+    path: KeyPath
+    what: str
+    remedy: str
+    at_key: bool = False
+
+
+def check(pipeline: Pipeline) -> list[Finding]:
+    """Everything that does not fit together in a pipeline whose every value is fine by itself."""
+    findings = [*_root(pipeline), *_source(pipeline), *_event_time(pipeline)]
+    for name, rollup in pipeline.rollups.items():
+        path: KeyPath = ("rollups", name)
+        findings += _dimensions(pipeline, rollup, path)
+        findings += _repeated(rollup.grains, (*path, "grains"), "the grain")
+        findings += _metric_names(rollup, (*path, "metrics"))
+        for index, metric in enumerate(rollup.metrics):
+            findings += _metric(pipeline, metric, (*path, "metrics", index))
+    return findings
+
+
+def _root(pipeline: Pipeline) -> Iterator[Finding]:
+    root = pipeline.root
+    if "://" in root and not root.startswith("s3://"):
+        yield Finding(("root",), f"root has the scheme {root.split('://')[0]}", "write a folder or an s3:// URL")
+    if root.startswith("s3://") and not root.removeprefix("s3://").split("/")[0]:
+        yield Finding(("root",), "root names no bucket", "write s3://BUCKET/PREFIX")
+
+
+def _source(pipeline: Pipeline) -> Iterator[Finding]:
+    for server in pipeline.source.servers.split(","):
+        match = _SERVER.fullmatch(server.strip())
+        if match is None or not 0 < int(match["port"]) <= _LAST_PORT:
+            yield Finding(
+                ("source", "servers"),
+                f"{server.strip()!r} is not the address of a Kafka server",
+                "write host:port, several separated by commas, such as localhost:9092",
+            )
+    for name in pipeline.source.options:
+        plain = name.removeprefix("kafka.")
+        if plain in _OWN_OPTIONS:
+            yield Finding(
+                ("source", "options", name),
+                f"the pipeline sets {plain} itself",
+                _OWN_OPTIONS[plain],
+                at_key=True,
+            )
+        elif plain != name:
+            yield Finding(("source", "options", name), f"{name} is not Kafka's own name", f"write {plain}", at_key=True)
+
+
+def _event_time(pipeline: Pipeline) -> Iterator[Finding]:
+    yield from _field(
+        pipeline, pipeline.event_time.column, ("event_time", "column"), ("timestamp",), "the time of an event"
+    )
+
+
+def _field(pipeline: Pipeline, name: str, path: KeyPath, types: tuple[str, ...], purpose: str) -> Iterator[Finding]:
+    """Nothing where the field exists with one of the types."""
+    fields = pipeline.source.fields
+    if name not in fields:
+        yield Finding(path, f"there is no field {name}", choose(name, fields, "the fields are"))
+    elif fields[name].type not in types:
+        fitting = [other for other, field in fields.items() if field.type in types]
+        remedy = f"choose a field of type {_either(types)}"
+        yield Finding(
+            path,
+            f"{name} has the type {fields[name].type}, which cannot be {purpose}",
+            f"{remedy}: {', '.join(fitting)}" if fitting else f"{remedy}; there is none yet",
+        )
+
+
+def _either(words: tuple[str, ...]) -> str:
+    return words[0] if len(words) == 1 else f"{', '.join(words[:-1])} or {words[-1]}"
+
+
+def _dimensions(pipeline: Pipeline, rollup: Rollup, path: KeyPath) -> Iterator[Finding]:
+    yield from _repeated(rollup.dimensions, (*path, "dimensions"), "the dimension")
+    for index, name in enumerate(rollup.dimensions):
+        here = (*path, "dimensions", index)
+        if name in GOLD_COLUMNS:
+            yield Finding(here, f"{name} is a column that every rollup has itself", "rename the field, or leave it out")
+        else:
+            yield from _field(pipeline, name, here, DIMENSION_TYPES, "a dimension")
+
+
+def _repeated(values: Sequence[str], path: KeyPath, kind: str) -> Iterator[Finding]:
+    for index, value in enumerate(values):
+        if value in values[:index]:
+            yield Finding((*path, index), f"{kind} {value} stands here twice", "keep one")
+
+
+def _metric_names(rollup: Rollup, path: KeyPath) -> Iterator[Finding]:
+    seen: set[str] = set()
+    for index, metric in enumerate(rollup.metrics):
+        here = (*path, index, "name")
+        if metric.name in GOLD_COLUMNS:
+            yield Finding(here, f"{metric.name} is a column that every rollup has itself", "choose another name")
+        elif metric.name in rollup.dimensions:
+            yield Finding(here, f"{metric.name} is the name of a dimension already", "choose another name")
+        elif metric.name in seen:
+            yield Finding(here, f"two metrics have the name {metric.name}", "choose another name")
+        seen.add(metric.name)
+
+
+def _metric(pipeline: Pipeline, metric: AnyMetric, path: KeyPath) -> Iterator[Finding]:
+    if metric.type == "distinct":
+        yield from _field(pipeline, metric.column, (*path, "column"), DISTINCT_TYPES, "counted by its distinct values")
+    elif metric.type != "count":
+        yield from _field(pipeline, metric.column, (*path, "column"), NUMBER_TYPES, f"the input of {metric.type}")
+    for name, wanted in metric.where.items():
+        yield from _condition(pipeline, name, wanted, (*path, "where", name))
+
+
+def _condition(pipeline: Pipeline, name: str, wanted: str | int | list[str | int], path: KeyPath) -> Iterator[Finding]:
+    fields = pipeline.source.fields
+    if name not in fields:
+        yield Finding(path, f"there is no field {name}", choose(name, fields, "the fields are"), at_key=True)
+        return
+    kind = fields[name].type
+    if kind == "timestamp":
+        yield Finding(path, f"{name} is a timestamp, which is not compared here", "compare another field", at_key=True)
+        return
+    if wanted == []:
+        yield Finding(path, f"the list of values of {name} is empty, so no row would count", "list a value")
+    is_list = isinstance(wanted, list)
+    for index, value in enumerate(wanted if isinstance(wanted, list) else [wanted]):
+        if not _fits(value, kind):
+            yield Finding(
+                (*path, index) if is_list else path,
+                f"{name} has the type {kind}, but is compared with {_spell(value)}",
+                _REWRITE[kind],
+            )
+
+
+_REWRITE = {
+    "string": "put the value in quotes",
+    "integer": "write a whole number between -2147483648 and 2147483647, without quotes",
+    "long": "write a whole number of at most 64 bits, without quotes",
+    "double": "write a whole number, without quotes",
+    "boolean": "write true or false, without quotes or brackets",
+    "date": 'write a date in quotes, such as "2026-01-31"',
+}
+
+
+def _fits(value: str | int, kind: str) -> bool:
+    if isinstance(value, str):
+        return kind == "string" or (kind == "date" and _is_date(value))
+    if isinstance(value, bool):
+        return kind == "boolean"
+    limit = _RANGE.get(kind)
+    return kind in NUMBER_TYPES and (limit is None or -limit <= value < limit)
+
+
+def _is_date(text: str) -> bool:
+    try:
+        return date.fromisoformat(text).isoformat() == text
+    except ValueError:
+        return False
+
+
+def _spell(value: str | int) -> str:
+    if isinstance(value, str):
+        return f'the text "{value}"'
+    return str(value).lower() if isinstance(value, bool) else f"the number {value}"

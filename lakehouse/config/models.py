@@ -1,0 +1,253 @@
+"""What a pipeline file may say. Frozen, strict, and free of Spark: loading a config never starts a JVM.
+
+The descriptions end up in the JSON Schema that editors read and in docs/configuration.md.
+"""
+
+from __future__ import annotations
+
+import re
+from datetime import timedelta
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, Literal
+
+from pydantic import (
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    GetJsonSchemaHandler,
+    PlainSerializer,
+    SecretStr,
+    WithJsonSchema,
+    model_validator,
+)
+from pydantic_core import CoreSchema, PydanticCustomError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from pydantic.json_schema import JsonSchemaValue
+
+_DURATION = re.compile(r"([0-9]{1,15})\s*(ms|s|m|h|d)")
+_LONGEST_MS = 36_500 * 86_400_000
+"""A hundred years: beyond what anyone means, and well inside what a timedelta holds."""
+_MILLISECONDS = {"ms": 1, "s": 1_000, "m": 60_000, "h": 3_600_000, "d": 86_400_000}
+
+Grain = Literal["1s"]
+FieldType = Literal["string", "integer", "long", "double", "boolean", "timestamp", "date"]
+
+
+def parse_duration(value: object) -> timedelta:
+    """`250ms`, `1s`, `5m`, `6h`, `30d` as a timedelta; a timedelta passes through.
+
+    Raises:
+        ValueError: for anything else, and for more than a hundred years.
+    """
+    if isinstance(value, timedelta):
+        return value
+    match = _DURATION.fullmatch(value.strip()) if isinstance(value, str) else None
+    milliseconds = int(match[1]) * _MILLISECONDS[match[2]] if match else None
+    if milliseconds is None or milliseconds > _LONGEST_MS:
+        raise PydanticCustomError(
+            "duration",
+            "{value} is not a duration; write a whole number and ms, s, m, h or d, such as 250ms or 5m",
+            {"value": repr(value)},
+        )
+    return timedelta(milliseconds=milliseconds)
+
+
+def format_duration(value: timedelta) -> str:
+    """The shortest exact text that `parse_duration` reads back."""
+    milliseconds = value // timedelta(milliseconds=1)
+    for unit in ("d", "h", "m", "s"):
+        if milliseconds and milliseconds % _MILLISECONDS[unit] == 0:
+            return f"{milliseconds // _MILLISECONDS[unit]}{unit}"
+    return f"{milliseconds}ms"
+
+
+Duration = Annotated[
+    timedelta,
+    BeforeValidator(parse_duration),
+    PlainSerializer(format_duration, return_type=str),
+    WithJsonSchema({"type": "string", "pattern": r"^\s*[0-9]{1,15}\s*(ms|s|m|h|d)\s*$", "examples": ["250ms", "5m"]}),
+]
+
+
+def _option_text(value: object) -> object:
+    """`session.timeout.ms: 30000` and `check.crcs: true` as Kafka spells them: its options are all text."""
+    if isinstance(value, bool):
+        return str(value).lower()
+    return str(value) if isinstance(value, int | float) else value
+
+
+Option = Annotated[
+    SecretStr,
+    BeforeValidator(_option_text),
+    WithJsonSchema({"type": ["string", "number", "boolean"], "writeOnly": True}),
+]
+Name = Annotated[str, Field(pattern=r"^[a-z][a-z0-9_]{0,62}$")]
+
+
+class Model(BaseModel):
+    """Base of every config model: unknown keys are refused and nothing changes after loading."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", strict=False, hide_input_in_errors=True)
+
+
+class EventField(Model):
+    """One field of the event: `name: string`, or the long form with what it means."""
+
+    type: FieldType = Field(description="type of the field, and of its column in silver")
+    description: str = Field(default="", description="what the field means, for people")
+    pii: bool = Field(default=False, description="whether it identifies a person")
+
+    @model_validator(mode="before")
+    @classmethod
+    def _short_form(cls, value: Any) -> Any:  # noqa: ANN401 - raw YAML
+        return {"type": value} if isinstance(value, str) else value
+
+    @classmethod
+    def __get_pydantic_json_schema__(cls, core_schema: CoreSchema, handler: GetJsonSchemaHandler) -> JsonSchemaValue:
+        """Either form: the type's name alone, or the keys."""
+        long_form = handler.resolve_ref_schema(handler(core_schema))
+        short_form = {key: value for key, value in long_form["properties"]["type"].items() if key != "title"}
+        return {"anyOf": [short_form, long_form]}
+
+
+class Source(Model):
+    """Where events come from: Kafka topics and the shape of one event."""
+
+    servers: str = Field(min_length=1, description="bootstrap servers, host:port separated by commas")
+    topic: str = Field(pattern=r"^[a-zA-Z0-9._-]{1,249}$", description="the topic that holds the events")
+    starting_offsets: Literal["earliest", "latest"] = Field(
+        default="earliest",
+        description="where the very first start begins; later starts go on where the tables end",
+    )
+    format: Literal["json"] = Field(default="json", description="how a record's value spells the event")
+    max_records_per_batch: int = Field(default=200_000, ge=1, description="upper bound of one micro-batch")
+    options: dict[str, Option] = Field(
+        default_factory=dict,
+        description=(
+            "Kafka client options by their own names, such as security.protocol or sasl.jaas.config; "
+            "their values are secret and are never printed"
+        ),
+    )
+    fields: dict[Name, EventField] = Field(min_length=1, description="the event's fields and their types")
+
+
+class EventTime(Model):
+    """Which field says when the event happened, and how far ahead of now it is believed."""
+
+    column: Name = Field(description="the field of type timestamp that says when the event happened")
+    max_future: Duration = Field(
+        default=timedelta(minutes=5),
+        description="an event further ahead of its arrival in Kafka than this is quarantined",
+    )
+
+
+class Quality(Model):
+    """The Great Expectations suite that judges each row."""
+
+    suite: Path = Field(description="path of the suite, relative to this file")
+
+
+class Tables(Model):
+    """What is written beside silver, quarantine and gold."""
+
+    bronze: bool = Field(default=False, description="also keep every raw record in bronze/NAME")
+
+
+class Metric(Model):
+    """Base of the rollup metrics; `name` is the column in the gold table."""
+
+    name: Name = Field(description="column of the metric in the gold table")
+    where: dict[Name, str | int | bool | list[str | int]] = Field(
+        default_factory=dict,
+        description="count only rows where each field equals the value, or one of the list",
+    )
+
+
+class CountMetric(Metric):
+    """Number of rows (that meet `where`)."""
+
+    type: Literal["count"] = Field(description="number of rows that meet `where`")
+
+
+class NumberMetric(Metric):
+    """Sum, smallest or largest value of a numeric field; null where no row had one."""
+
+    type: Literal["sum", "min", "max"] = Field(description="sum, smallest or largest value of the column")
+    column: Name = Field(description="a field of type integer, long or double")
+
+
+class QuantilesMetric(Metric):
+    """KLL sketch of a numeric field (DataSketches `kll_doubles_sketch`, as Spark's `kll_*_double`)."""
+
+    type: Literal["quantiles"] = Field(description="KLL sketch, from which any quantile can be read")
+    column: Name = Field(description="a field of type integer, long or double")
+    k: int = Field(default=200, ge=8, le=65_535, description="accuracy: 200 keeps ranks within about 1.3 percent")
+
+
+class DistinctMetric(Metric):
+    """HLL sketch of a string or integer field (DataSketches HLL_8, as Spark's `hll_*`)."""
+
+    type: Literal["distinct"] = Field(description="HLL sketch, from which distinct values can be counted")
+    column: Name = Field(description="a field of type string, integer or long")
+    lg_k: int = Field(
+        default=12,
+        ge=4,
+        le=21,
+        description="accuracy: 12 counts within about 3.3 percent, in at most 4 KiB a row",
+    )
+
+
+AnyMetric = Annotated[CountMetric | NumberMetric | QuantilesMetric | DistinctMetric, Field(discriminator="type")]
+
+
+class Rollup(Model):
+    """Partial aggregates per window and dimensions, in the manner of Druid's roll-up at ingestion."""
+
+    dimensions: list[Name] = Field(
+        min_length=1, description="fields to group by, of type string, integer, long, boolean or date"
+    )
+    grains: list[Grain] = Field(default=["1s"], min_length=1, description="widths of the windows; one gold table each")
+    metrics: list[AnyMetric] = Field(default_factory=list, description="besides `events`, which every rollup has")
+
+
+class ProcessingTime(Model):
+    """Run for ever; a new micro-batch starts `interval` after the one before it (0ms: at once)."""
+
+    kind: Literal["processing_time"] = Field(default="processing_time", description="run for ever")
+    interval: Duration = Field(
+        default=timedelta(0), description="from one micro-batch's start to the next; 0ms: at once"
+    )
+
+
+class AvailableNow(Model):
+    """Take what is in the topic now, in as many micro-batches as that needs, then stop."""
+
+    kind: Literal["available_now"] = Field(description="take what is in the topic now, then stop")
+
+
+Trigger = Annotated[ProcessingTime | AvailableNow, Field(discriminator="kind")]
+
+
+class Pipeline(Model):
+    """One pipeline: one stream of events and every table made from it."""
+
+    name: Name = Field(description="name of the pipeline, of its silver and quarantine tables and its checkpoint")
+    root: str = Field(default="./data", min_length=1, description="folder or s3:// URL that holds the tables")
+    source: Source = Field(description="where events come from, and what one holds")
+    event_time: EventTime = Field(description="when an event happened")
+    quality: Quality = Field(description="what makes a row valid")
+    tables: Tables = Field(default=Tables(), description="what is written beside silver, quarantine and gold")
+    rollups: dict[Name, Rollup] = Field(
+        default_factory=dict, description="name → rollup; its table is gold/PIPELINE_ROLLUP_GRAIN"
+    )
+    trigger: Trigger = Field(default=ProcessingTime(), description="when a micro-batch starts")
+
+    def rollup_tables(self) -> Iterator[tuple[str, str, Rollup]]:
+        """Each rollup table as (table name, grain, rollup), such as (`events_by_feature_1s`, `1s`, …)."""
+        for rollup_name, rollup in self.rollups.items():
+            for grain in rollup.grains:
+                yield f"{self.name}_{rollup_name}_{grain}", grain, rollup

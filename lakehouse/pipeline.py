@@ -1,0 +1,140 @@
+"""The whole flow of a record, top to bottom. Read this first.
+
+    Kafka ─► position ─► parse ─► judge ─► one pass ─┬─► silver      valid rows, with their warnings
+                                                     ├─► quarantine  refused rows: raw bytes and every reason
+                                                     ├─► bronze      every raw record (optional)
+                                                     └─► gold        partial aggregates of the valid rows
+
+Each micro-batch is one Spark job. Its tasks write Parquet files and return their names and partial aggregates;
+the driver then commits every table, each commit carrying the range of offsets it covers. A commit is accepted
+only where that range begins where the table's last one ended (`chain`), so nothing is lost and nothing
+comes in twice, whatever dies when. docs/architecture.md says what a crash at each step leaves behind.
+"""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from pyspark.sql import functions as F
+
+from lakehouse import kafka_admin, storage
+from lakehouse.quality.rules import compile_rules
+from lakehouse.quality.suite import load_suite
+from lakehouse.quality.verdicts import judge
+from lakehouse.schemas import RAW
+from lakehouse.sinks.onepass import RESULT_DDL, OnePass
+from lakehouse.sinks.sink import Sink
+from lakehouse.sources import kafka
+from lakehouse.streaming import query as streaming
+from lakehouse.streaming.checkpoint import Checkpoint
+from lakehouse.streaming.resume import starting_offsets
+from lakehouse.transforms.parse import parse_json, position, with_timeliness
+
+if TYPE_CHECKING:
+    import threading
+    from collections.abc import Callable
+
+    from pyspark.sql import DataFrame, SparkSession
+
+    from lakehouse.chain import Batch
+    from lakehouse.config.models import Pipeline
+    from lakehouse.quality.suite import Suite
+
+
+@dataclass(frozen=True)
+class Committed:
+    """What one micro-batch brought into the tables.
+
+    Attributes:
+        batch: as it was committed.
+        job_s: seconds that the Spark job took.
+        commit_s: seconds that writing the partial aggregates and committing every table took.
+    """
+
+    batch: Batch
+    job_s: float
+    commit_s: float
+
+
+def judged_rows(records: DataFrame, pipeline: Pipeline, suite: Suite) -> DataFrame:
+    """Kafka records → the event's fields, the raw record, and the verdict on it.
+
+    Returns:
+        The fields, `_topic` … `_headers`, `_fits`, `_timely`, `_errors`, `_warnings`, and `_refused`: whether the
+        row belongs into quarantine. Why a row does not fit or is not timely is said by the one pass.
+    """
+    fields = {name: field.type for name, field in pipeline.source.fields.items()}
+    event_time = pipeline.event_time
+    rows = (
+        records.transform(position)
+        .transform(parse_json, fields)
+        .transform(with_timeliness, event_time=event_time.column, max_future=event_time.max_future)
+        .transform(judge, compile_rules(suite), skip=~F.col("_fits"))
+        .withColumn("_refused", ~F.col("_fits") | ~F.col("_timely") | (F.size("_errors") > 0))
+    )
+    if pipeline.tables.bronze:
+        return rows
+    # The raw bytes go on only with refused rows: for the others they would double what is handed to Python.
+    return rows.withColumns({name: F.when(F.col("_refused"), F.col(name)) for name, _ in RAW})
+
+
+def run(
+    spark: SparkSession,
+    pipeline: Pipeline,
+    stop: threading.Event,
+    *,
+    on_start: Callable[[], None] = lambda: None,
+    on_batch: Callable[[Committed], None] = lambda _: None,
+) -> None:
+    """Run the pipeline until `stop` is set, or until it has caught up where its trigger is `available_now`.
+
+    Raises:
+        SourceUnavailable: Kafka cannot be reached; a later call goes on without loss.
+        LakehouseError: anything else that needs a person.
+    """
+    source = pipeline.source
+    options = {name: secret.get_secret_value() for name, secret in source.options.items()}
+    partitions = kafka_admin.topic_partitions(source.servers, source.topic, options)
+    suite = load_suite(pipeline.quality.suite)
+    one_pass = OnePass(storage.resolve_root(pipeline.root), pipeline, storage.storage_environment())
+    checkpoint_url = storage.checkpoint_url(pipeline.root, pipeline.name)
+    checkpoint = Checkpoint(checkpoint_url)
+    sink = Sink.open(one_pass)
+    starting = starting_offsets(sink.head, checkpoint)
+
+    records = kafka.read_stream(spark, source, partitions, starting)
+    results = judged_rows(records, pipeline, suite).mapInArrow(one_pass, RESULT_DDL)
+
+    def write_batch(results: DataFrame, batch_id: int) -> None:
+        """One micro-batch: run its job, commit its tables. A batch that every table has is not run again."""
+        start, end = checkpoint.range_of(batch_id)
+        if sink.holds(start, end):
+            return
+        began = time.perf_counter()
+        answers = results.collect()
+        ran = time.perf_counter()
+        batch = sink.next_batch(_query_id(checkpoint), batch_id, start, end, suite.sha256)
+        whole = sink.write(batch, answers)
+        on_batch(Committed(whole, ran - began, time.perf_counter() - ran))
+
+    handler = streaming.Handler(write_batch, stop)
+    running = streaming.start(
+        results,
+        handler,
+        name=pipeline.name,
+        checkpoint=storage.spark_url(checkpoint_url),
+        trigger=pipeline.trigger,
+    )
+    on_start()
+    try:
+        streaming.await_end(running, handler, stop)
+    finally:
+        sink.close()
+
+
+def _query_id(checkpoint: Checkpoint) -> str:
+    query_id = checkpoint.query_id()
+    assert query_id is not None, "a running query has written its id"  # noqa: S101 - Spark writes it before batch 0
+    return query_id

@@ -1,0 +1,164 @@
+"""A rollup table against silver: is the merged rollup the same aggregate over the valid rows?"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+import datasketches
+import duckdb
+import numpy as np
+import pyarrow as pa
+
+from lakehouse.rollups.partials import aggregate
+
+if TYPE_CHECKING:
+    import pyarrow.dataset as ds
+
+    from lakehouse.config.models import AnyMetric, Rollup
+
+_SHOWN = 10
+_SUM_TOLERANCE = 1e-9
+"""Relative: floating-point sums depend on the order of addition, which differs between the two sides."""
+_RANK_ERRORS = 3.0
+"""A KLL sketch is random; its stated rank error holds with 99 %, three times that practically always."""
+_ESTIMATE_TOLERANCE = 1e-6
+"""Relative: both HLL estimates come from unions of the same hashes."""
+
+
+@dataclass(frozen=True)
+class RollupDifference:
+    """How many cells (window × dimensions) were compared, how many differ, and the first few that do."""
+
+    cells: int
+    differing: int
+    first: list[str] = field(default_factory=list)
+
+    @property
+    def ok(self) -> bool:
+        """Whether every cell agrees."""
+        return self.differing == 0
+
+
+def compare_rollup(
+    silver: ds.Dataset, gold: ds.Dataset, rollup: Rollup, grain: str, *, event_time: str
+) -> RollupDifference:
+    """Compare every cell of a rollup table with the aggregate of silver's rows.
+
+    Counts and extremes have to be equal, sums up to rounding, distinct counts up to the estimator's rounding,
+    quantiles within the sketch's stated rank error.
+    """
+    # In chunks: silver may be larger than memory; its partial aggregates are not.
+    expected = (
+        pa.concat_tables(
+            aggregate(pa.Table.from_batches([batch]), rollup, grain, event_time=event_time)
+            for batch in silver.to_batches(columns=_columns(rollup, event_time), batch_size=1_000_000)
+            if batch.num_rows
+        )
+        if silver.count_rows()
+        else None
+    )
+    found = _merged(gold.to_table(), rollup)
+    wanted = _merged(expected, rollup) if expected is not None else {}
+    problems = [
+        problem
+        for cell in sorted(wanted.keys() | found.keys(), key=str)
+        if (problem := _differs(cell, wanted.get(cell), found.get(cell), rollup))
+    ]
+    return RollupDifference(len(wanted.keys() | found.keys()), len(problems), problems[:_SHOWN])
+
+
+def _columns(rollup: Rollup, event_time: str) -> list[str]:
+    wanted = {event_time, *rollup.dimensions}
+    for metric in rollup.metrics:
+        wanted.update(metric.where)
+        if metric.type != "count":
+            wanted.add(metric.column)
+    return sorted(wanted)
+
+
+def _merged(partials: pa.Table, rollup: Rollup) -> dict[tuple[Any, ...], dict[str, Any]]:
+    """Cell → merged metrics; DuckDB groups, the sketches are merged here."""
+    merges = {
+        "count": "sum",
+        "sum": "sum",
+        "min": "min",
+        "max": "max",
+        "quantiles": "list",
+        "distinct": "list",
+    }
+    keys = ["window_start", *rollup.dimensions]
+    columns = ", ".join(f'"{key}"' for key in keys)
+    metrics = ", ".join(f'{merges[metric.type]}("{metric.name}") AS "{metric.name}"' for metric in rollup.metrics)
+    query = (
+        f"SELECT {columns}, sum(events) AS events, min(min_event_time) AS min_event_time,"  # noqa: S608 - config's names
+        f" max(max_event_time) AS max_event_time{', ' + metrics if metrics else ''} FROM partials GROUP BY ALL"
+    )
+    with duckdb.connect() as connection:
+        connection.execute("SET TimeZone = 'UTC'")
+        connection.register("partials", partials)
+        merged: pa.Table = connection.sql(query).to_arrow_table()
+    return {tuple(row.pop(key) for key in keys): row for row in merged.to_pylist()}
+
+
+def _differs(
+    cell: tuple[Any, ...], wanted: dict[str, Any] | None, found: dict[str, Any] | None, rollup: Rollup
+) -> str | None:
+    where = " ".join(map(str, cell))
+    if wanted is None or found is None:
+        return f"{where}: only in {'gold' if wanted is None else 'silver'}"
+    for name in ("events", "min_event_time", "max_event_time"):
+        if wanted[name] != found[name]:
+            return f"{where}: {name} is {found[name]} in gold, {wanted[name]} over silver"
+    for metric in rollup.metrics:
+        if not _agrees(metric, wanted[metric.name], found[metric.name]):
+            return f"{where}: {metric.name} differs between gold and silver"
+    return None
+
+
+def _agrees(metric: AnyMetric, wanted: Any, found: Any) -> bool:  # noqa: ANN401 - a number or a list of sketches
+    match metric.type:
+        case "sum":
+            return bool(
+                wanted == found or (None not in (wanted, found) and np.isclose(wanted, found, rtol=_SUM_TOLERANCE))
+            )
+        case "distinct":
+            return bool(
+                np.isclose(
+                    _hll_estimate(wanted, metric.lg_k),
+                    _hll_estimate(found, metric.lg_k),
+                    rtol=_ESTIMATE_TOLERANCE,
+                )
+            )
+        case "quantiles":
+            return _same_distribution(_kll(wanted, metric.k), _kll(found, metric.k))
+        case _:
+            return bool(wanted == found)
+
+
+def _hll_estimate(sketches: list[bytes], lg_k: int) -> float:
+    union = datasketches.hll_union(lg_k)
+    for sketch in sketches:
+        union.update(datasketches.hll_sketch.deserialize(sketch))
+    return float(union.get_estimate())
+
+
+def _kll(sketches: list[bytes], k: int) -> datasketches.kll_doubles_sketch:
+    merged = datasketches.kll_doubles_sketch(k)
+    for sketch in sketches:
+        merged.merge(datasketches.kll_doubles_sketch.deserialize(sketch))
+    return merged
+
+
+def _same_distribution(wanted: datasketches.kll_doubles_sketch, found: datasketches.kll_doubles_sketch) -> bool:
+    if wanted.n != found.n:
+        return False
+    if wanted.is_empty():
+        return True
+    if (wanted.get_min_value(), wanted.get_max_value()) != (found.get_min_value(), found.get_max_value()):
+        return False
+    allowed = _RANK_ERRORS * found.normalized_rank_error(False) if found.is_estimation_mode() else 0.0
+    return all(
+        abs(found.get_rank(wanted.get_quantile(rank)) - wanted.get_rank(wanted.get_quantile(rank))) <= allowed + 1e-12
+        for rank in (0.1, 0.5, 0.9, 0.99)
+    )

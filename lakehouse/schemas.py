@@ -1,0 +1,101 @@
+"""Columns of every table, as Arrow schemas. One place, read by the sink, the serving layer and the tests.
+
+Times are UTC with microseconds. `_timestamp` is the Kafka record's own time; `_ingested_at` is when the
+micro-batch began.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import pyarrow as pa
+
+if TYPE_CHECKING:
+    from lakehouse.config.models import AnyMetric, EventField, Rollup
+
+TIMESTAMP = pa.timestamp("us", tz="UTC")
+
+ARROW_TYPES: dict[str, pa.DataType] = {
+    "string": pa.string(),
+    "integer": pa.int32(),
+    "long": pa.int64(),
+    "double": pa.float64(),
+    "boolean": pa.bool_(),
+    "timestamp": TIMESTAMP,
+    "date": pa.date32(),
+}
+
+VERDICT = pa.struct(
+    [
+        ("rule_id", pa.string()),
+        ("type", pa.string()),
+        ("columns", pa.list_(pa.string())),
+        ("severity", pa.string()),
+        ("message", pa.string()),
+        ("value", pa.string()),
+        ("suite_sha256", pa.string()),
+    ]
+)
+"""One reason against a row: which rule, on which columns, how grave, and the offending value (cut)."""
+
+VERDICT_DDL = (
+    "struct<rule_id:string,type:string,columns:array<string>,severity:string,"
+    "message:string,value:string,suite_sha256:string>"
+)
+"""`VERDICT` in Spark's DDL."""
+
+KAFKA_POSITION = [
+    ("_topic", pa.string()),
+    ("_partition", pa.int32()),
+    ("_offset", pa.int64()),
+    ("_timestamp", TIMESTAMP),
+]
+RAW = [
+    ("_key", pa.binary()),
+    ("_value", pa.binary()),
+    ("_headers", pa.list_(pa.struct([("key", pa.string()), ("value", pa.binary())]))),
+]
+
+
+def bronze_schema() -> pa.Schema:
+    """Every record as Kafka held it."""
+    return pa.schema([*KAFKA_POSITION, *RAW, ("_ingested_at", TIMESTAMP)])
+
+
+def silver_schema(fields: dict[str, EventField]) -> pa.Schema:
+    """The event's own fields, where it stood in Kafka, and the warnings it carries."""
+    event = [(name, ARROW_TYPES[field.type]) for name, field in fields.items()]
+    return pa.schema([*event, *KAFKA_POSITION, ("_ingested_at", TIMESTAMP), ("_warnings", pa.list_(VERDICT))])
+
+
+def quarantine_schema() -> pa.Schema:
+    """The raw bytes of a refused record, and every reason against it."""
+    return pa.schema([*KAFKA_POSITION, *RAW, ("_errors", pa.list_(VERDICT)), ("_ingested_at", TIMESTAMP)])
+
+
+def gold_schema(rollup: Rollup, fields: dict[str, EventField]) -> pa.Schema:
+    """Partial aggregates: several rows may share a window and dimensions, and readers merge them."""
+    dimensions = [(name, ARROW_TYPES[fields[name].type]) for name in rollup.dimensions]
+    metrics = [(metric.name, metric_type(metric)) for metric in rollup.metrics]
+    return pa.schema(
+        [
+            ("window_start", TIMESTAMP),
+            *dimensions,
+            ("events", pa.int64()),
+            *metrics,
+            ("min_event_time", TIMESTAMP),
+            ("max_event_time", TIMESTAMP),
+            ("_batch_id", pa.int64()),
+        ]
+    )
+
+
+def metric_type(metric: AnyMetric) -> pa.DataType:
+    """Arrow type of a metric's column: counts are long, numbers double, sketches binary."""
+    match metric.type:
+        case "count":
+            return pa.int64()
+        case "sum" | "min" | "max":
+            return pa.float64()
+        case "quantiles" | "distinct":
+            return pa.binary()

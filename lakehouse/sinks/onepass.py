@@ -1,0 +1,188 @@
+"""What one task of the one Spark job does: write its rows as Parquet and hand back partial aggregates.
+
+This code runs in Spark's Python workers, also on other machines. It knows no Spark: Arrow batches come in,
+Arrow batches go out.
+"""
+
+from __future__ import annotations
+
+import os
+import time
+import uuid
+from dataclasses import dataclass
+from functools import cached_property
+from typing import TYPE_CHECKING, Any
+
+import obstore
+import orjson
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+
+from lakehouse.rollups.partials import aggregate
+from lakehouse.schemas import VERDICT, bronze_schema, gold_schema, quarantine_schema, silver_schema
+from lakehouse.storage import open_store
+from lakehouse.transforms.contract import Contract
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from lakehouse.chain import Add
+    from lakehouse.config.models import Pipeline, Rollup
+
+RESULT_DDL = "table_name string, adds binary, partials binary"
+"""A task's answer: a row per table. `adds` is a JSON list of Delta add actions; `partials` is an Arrow IPC
+stream of the rollup's partial aggregates (the driver writes those of all tasks as one file)."""
+
+_RESULT = pa.schema([("table_name", pa.string()), ("adds", pa.binary()), ("partials", pa.binary())])
+_STATISTICS = ("_partition", "_offset", "_timestamp", "window_start")
+"""Columns with smallest and largest value in the log, for data skipping, beside the event's time."""
+
+
+@dataclass(frozen=True)
+class OnePass:
+    """Everything a task needs; pickled once with the query's plan.
+
+    Attributes:
+        root: resolved root of the tables.
+        pipeline: the pipeline's file.
+        environment: AWS_* variables of the driver, for object stores.
+    """
+
+    root: str
+    pipeline: Pipeline
+    environment: dict[str, str]
+
+    @property
+    def silver(self) -> str:
+        """Name of the silver table, such as `silver/feature_events`."""
+        return f"silver/{self.pipeline.name}"
+
+    @property
+    def quarantine(self) -> str:
+        """Name of the quarantine table."""
+        return f"quarantine/{self.pipeline.name}"
+
+    @property
+    def bronze(self) -> str | None:
+        """Name of the bronze table, where the pipeline keeps one."""
+        return f"bronze/{self.pipeline.name}" if self.pipeline.tables.bronze else None
+
+    @property
+    def gold(self) -> dict[str, tuple[str, Rollup]]:
+        """Each rollup table's name → (grain, rollup)."""
+        return {f"gold/{name}": (grain, rollup) for name, grain, rollup in self.pipeline.rollup_tables()}
+
+    def schemas(self) -> dict[str, pa.Schema]:
+        """Every table's name → its columns, in the order in which they are committed."""
+        fields = self.pipeline.source.fields
+        tables = {self.silver: silver_schema(fields), self.quarantine: quarantine_schema()}
+        if self.bronze:
+            tables[self.bronze] = bronze_schema()
+        return tables | {name: gold_schema(rollup, fields) for name, (_, rollup) in self.gold.items()}
+
+    def __call__(self, batches: Iterator[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
+        """One task: rows of one Kafka partition in, one answer per table out.
+
+        Args:
+            batches: rows as `pipeline.judged_rows` makes them.
+
+        Yields:
+            One batch in the shape of `RESULT_DDL`; none where the task has no rows.
+        """
+        received = [batch for batch in batches if batch.num_rows]
+        if not received:
+            return
+        os.environ.update(self.environment)
+        rows = pa.Table.from_batches(received)
+        valid = rows.filter(pc.invert(rows["_refused"]))
+        refused = self._with_contract_errors(rows.filter(rows["_refused"]))
+        answers = [
+            self._written(self.silver, valid),
+            self._written(self.quarantine, refused),
+            *([self._written(self.bronze, rows)] if self.bronze else []),
+            *(self._aggregated(name, valid, rollup, grain) for name, (grain, rollup) in self.gold.items()),
+        ]
+        yield pa.RecordBatch.from_pylist([answer for answer in answers if answer], schema=_RESULT)
+
+    def _with_contract_errors(self, refused: pa.Table) -> pa.Table:
+        """The reasons of the contract before those of the suite, which judged only rows that fit."""
+        found = [self._contract.reasons(row) + row["_errors"] for row in refused.to_pylist()]
+        return refused.set_column(refused.column_names.index("_errors"), "_errors", pa.array(found, pa.list_(VERDICT)))
+
+    @cached_property
+    def _contract(self) -> Contract:
+        event_time = self.pipeline.event_time
+        fields = {name: field.type for name, field in self.pipeline.source.fields.items()}
+        return Contract(fields, event_time.column, event_time.max_future)
+
+    def _written(self, name: str, rows: pa.Table) -> dict[str, Any] | None:
+        if not rows.num_rows:
+            return None
+        schema = self.schemas()[name]
+        table = rows.select(schema.names).cast(schema)
+        add = write_file(self.root, name, table, self.pipeline.event_time.column)
+        return {"table_name": name, "adds": orjson.dumps([add]), "partials": None}
+
+    def _aggregated(self, name: str, rows: pa.Table, rollup: Rollup, grain: str) -> dict[str, Any] | None:
+        if not rows.num_rows:
+            return None
+        partials = aggregate(rows, rollup, grain, event_time=self.pipeline.event_time.column)
+        buffer = pa.BufferOutputStream()
+        with pa.ipc.new_stream(buffer, partials.schema) as stream:
+            stream.write_table(partials)
+        return {"table_name": name, "adds": None, "partials": buffer.getvalue().to_pybytes()}
+
+
+def write_file(root: str, name: str, rows: pa.Table, event_time: str) -> Add:
+    """Write `rows` as one new Parquet file of a table, not yet visible to any reader.
+
+    Args:
+        root: resolved root of the tables.
+        name: table, such as `silver/feature_events`.
+        rows: in the table's schema.
+        event_time: the event's time, whose range goes into the statistics.
+
+    Returns:
+        The Delta add action that makes the file part of the table once it is committed.
+    """
+    # A name that never was before: a file of an attempt that failed is an orphan, never overwritten.
+    path = f"part-{uuid.uuid4()}.parquet"
+    buffer = pa.BufferOutputStream()
+    pq.write_table(rows, buffer, compression="zstd", compression_level=1, write_statistics=True)
+    body = buffer.getvalue().to_pybytes()
+    obstore.put(open_store(f"{root}/{name}"), path, body)
+    return {
+        "path": path,
+        "partitionValues": {},
+        "size": len(body),
+        "modificationTime": time.time_ns() // 1_000_000,
+        "dataChange": True,
+        "stats": orjson.dumps(_statistics(rows, (*_STATISTICS, event_time))).decode(),
+    }
+
+
+def _statistics(rows: pa.Table, columns: tuple[str, ...]) -> dict[str, Any]:
+    smallest: dict[str, Any] = {}
+    largest: dict[str, Any] = {}
+    nulls: dict[str, int] = {}
+    for column in columns:
+        if column not in rows.column_names:
+            continue
+        values = rows[column]
+        nulls[column] = values.null_count
+        if values.null_count < len(values):
+            extremes = pc.min_max(values)
+            smallest[column] = _rendered(extremes["min"], round_up=False)
+            largest[column] = _rendered(extremes["max"], round_up=True)
+    return {"numRecords": rows.num_rows, "minValues": smallest, "maxValues": largest, "nullCount": nulls}
+
+
+def _rendered(scalar: pa.Scalar, *, round_up: bool) -> Any:  # noqa: ANN401 - number or text, as JSON holds it
+    """The value as Delta's statistics write it; timestamps with milliseconds, rounded outwards."""
+    if not pa.types.is_timestamp(scalar.type):
+        return scalar.as_py()
+    micros = scalar.cast(pa.int64()).as_py()
+    millis = -(-micros // 1_000) if round_up else micros // 1_000
+    moment = pa.scalar(millis, pa.int64()).cast(pa.timestamp("ms", tz="UTC")).as_py()
+    return f"{moment:%Y-%m-%dT%H:%M:%S}.{millis % 1_000:03d}Z"

@@ -1,0 +1,129 @@
+"""What Spark's checkpoint says: which query it belongs to, and which offsets each micro-batch covers.
+
+Only read here, never written: Spark owns it. Layout (Spark 4.2, offset log version 1):
+
+    metadata         {"id": query id}
+    sources/0/0      first offsets of the Kafka source
+    offsets/N        end offsets of micro-batch N, written before it runs
+    commits/N        written after micro-batch N was handed to the sink
+"""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import obstore
+
+from lakehouse.errors import CheckpointError
+from lakehouse.storage import open_store
+
+if TYPE_CHECKING:
+    from obstore.store import ObjectStore
+
+    from lakehouse.chain import Offsets
+
+
+@dataclass(frozen=True)
+class Planned:
+    """The last micro-batch that Spark planned.
+
+    Attributes:
+        batch_id: its number.
+        start: offsets where it begins, inclusive.
+        end: offsets where it ends, exclusive.
+        committed: whether Spark noted that the sink took it.
+    """
+
+    batch_id: int
+    start: Offsets
+    end: Offsets
+    committed: bool
+
+
+class Checkpoint:
+    """Reader of one pipeline's checkpoint."""
+
+    def __init__(self, url: str) -> None:
+        self.url = url
+        self._store: ObjectStore = open_store(url)
+
+    def query_id(self) -> str | None:
+        """Id of the query that the checkpoint belongs to; None where there is no checkpoint yet.
+
+        Raises:
+            CheckpointError: where the checkpoint has offsets but no readable metadata.
+        """
+        body = self._read("metadata")
+        if body is None:
+            if self._numbers("offsets"):
+                raise self._damaged("metadata", "is missing, so the query it belongs to is unknown")
+            return None
+        try:
+            return str(json.loads(body)["id"])
+        except (ValueError, KeyError, TypeError) as error:
+            raise self._damaged("metadata", f"cannot be read ({error!r})") from error
+
+    def last_planned(self) -> Planned | None:
+        """The newest micro-batch in the offset log; None before the first.
+
+        Raises:
+            CheckpointError: where a file of the log is damaged or missing.
+        """
+        numbers = self._numbers("offsets")
+        if not numbers:
+            return None
+        batch_id = max(numbers)
+        start, end = self.range_of(batch_id)
+        return Planned(batch_id, start, end, committed=batch_id in self._numbers("commits"))
+
+    def range_of(self, batch_id: int) -> tuple[Offsets, Offsets]:
+        """(start inclusive, end exclusive) of a planned micro-batch.
+
+        Raises:
+            CheckpointError: where a file of the log is damaged or missing.
+        """
+        end = self._offsets(f"offsets/{batch_id}")
+        before = self._offsets(f"offsets/{batch_id - 1}" if batch_id else "sources/0/0")
+        # Spark reads a partition that was added to the topic from its beginning.
+        start = {
+            topic: {partition: before.get(topic, {}).get(partition, 0) for partition in of} for topic, of in end.items()
+        }
+        return start, end
+
+    def _offsets(self, path: str) -> Offsets:
+        body = self._read(path)
+        if body is None:
+            raise self._damaged(path, "is missing")
+        # The first lines are a version and the batch's settings; a source's offsets are the last line.
+        # sources/0/0 may begin with a zero byte (SPARK-19517).
+        last = body.decode(errors="replace").lstrip("\0").strip().rpartition("\n")[2]
+        try:
+            raw: dict[str, dict[str, Any]] = json.loads(last)
+            return {
+                topic: {int(partition): int(offset) for partition, offset in of.items()} for topic, of in raw.items()
+            }
+        except (ValueError, AttributeError) as error:
+            raise self._damaged(path, f"holds no offsets ({error})") from error
+
+    def _numbers(self, folder: str) -> set[int]:
+        return {
+            int(name)
+            for listed in obstore.list(self._store, prefix=folder)
+            for entry in listed
+            if (name := entry["path"].rpartition("/")[2]).isdecimal()
+        }
+
+    def _read(self, path: str) -> bytes | None:
+        try:
+            return bytes(obstore.get(self._store, path).bytes())
+        except FileNotFoundError:
+            return None
+
+    def _damaged(self, path: str, what: str) -> CheckpointError:
+        return CheckpointError(
+            f"the checkpoint's file {path} {what}",
+            where=self.url,
+            remedy="move the checkpoint folder away: the next start goes on where the tables end, without loss",
+        )

@@ -1,0 +1,141 @@
+"""Starting a streaming query, and keeping it running until someone stops it."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable
+from typing import TYPE_CHECKING
+
+from pyspark.errors import StreamingQueryException
+
+from lakehouse.errors import LakehouseError, SourceError, SourceUnavailable
+
+if TYPE_CHECKING:
+    import threading
+
+    from pyspark.sql import DataFrame
+    from pyspark.sql.streaming.query import StreamingQuery
+
+    from lakehouse.config.models import AvailableNow, ProcessingTime
+
+logger = logging.getLogger(__name__)
+
+WriteBatch = Callable[["DataFrame", int], None]
+
+_FIRST_WAIT_S, _LONGEST_WAIT_S = 1.0, 15.0
+"""Waits between attempts to reach Kafka again; each doubles the one before."""
+
+_UNAVAILABLE = (
+    "TimeoutException",
+    "DisconnectException",
+    "BrokerNotAvailableException",
+    "NetworkException",
+    "CoordinatorNotAvailableException",
+    "NotLeaderOrFollowerException",
+    "LeaderNotAvailableException",
+    "TimeoutError",
+)
+"""Kafka's own errors that pass when the broker is back."""
+
+
+class StopRequestedError(Exception):
+    """Raised inside a micro-batch that began after a stop was asked for; nothing of it was committed."""
+
+
+class Handler:
+    """Wraps the function that writes a batch, and remembers why it failed: Spark only keeps a text."""
+
+    def __init__(self, write_batch: WriteBatch, stop: threading.Event) -> None:
+        self._write_batch = write_batch
+        self._stop = stop
+        self.failure: Exception | None = None
+
+    def __call__(self, results: DataFrame, batch_id: int) -> None:
+        """What Spark calls for each micro-batch."""
+        if self._stop.is_set():
+            raise StopRequestedError
+        try:
+            self._write_batch(results, batch_id)
+        except Exception as error:
+            self.failure = error
+            raise
+
+
+def start(
+    results: DataFrame,
+    handler: Handler,
+    *,
+    name: str,
+    checkpoint: str,
+    trigger: ProcessingTime | AvailableNow,
+) -> StreamingQuery:
+    """Start the query that hands each micro-batch's `results` to `handler`."""
+    writer = results.writeStream.queryName(name).option("checkpointLocation", checkpoint).foreachBatch(handler)
+    match trigger.kind:
+        case "available_now":
+            writer = writer.trigger(availableNow=True)
+        case "processing_time":
+            writer = writer.trigger(processingTime=f"{int(trigger.interval.total_seconds() * 1000)} milliseconds")
+    return writer.start()
+
+
+def await_end(query: StreamingQuery, handler: Handler, stop: threading.Event) -> None:
+    """Return when the query has ended by itself or `stop` is set; a batch being written is finished first.
+
+    Raises:
+        SourceUnavailable: Kafka could not be reached; starting again can help.
+        SourceError: the topic no longer holds what the query has to read.
+        LakehouseError: what writing a batch raised, or anything else that ended the query.
+    """
+    try:
+        while not query.awaitTermination(timeout=1):
+            if stop.is_set() and not query.status["isTriggerActive"]:
+                query.stop()
+    except StreamingQueryException as error:
+        if stop.is_set() and handler.failure is None:
+            return
+        cause = handler.failure or error
+        raise (cause if isinstance(cause, LakehouseError) else explain(cause)) from error
+
+
+def explain(error: Exception) -> LakehouseError:
+    """A failure of Spark or of the code that writes a batch, in words that say what to do."""
+    text = str(error)
+    logger.debug("the query failed", exc_info=error)
+    if any(name in text for name in _UNAVAILABLE):
+        return SourceUnavailable(
+            "Kafka does not answer", remedy="nothing is lost: the pipeline goes on when it is back"
+        )
+    if "UnknownTopicOrPartition" in text or "data loss" in text.lower() or "KAFKA_DATA_LOSS" in text:
+        return SourceError(
+            f"the topic no longer holds the records that come next: {_first_line(text)}",
+            remedy="see whether retention or a deletion removed them; the tables keep what they have",
+        )
+    return LakehouseError(
+        f"the query failed: {type(error).__name__}: {_first_line(text)}",
+        remedy="nothing is lost: a new start goes on where the tables end; LAKEHOUSE_LOG=debug tells more",
+    )
+
+
+def _first_line(text: str) -> str:
+    return next((line.strip() for line in text.splitlines() if line.strip()), "no message")[:300]
+
+
+def retry_while_unavailable(
+    attempt: Callable[[], None], stop: threading.Event, *, on_wait: Callable[[SourceUnavailable, float], None]
+) -> None:
+    """Call `attempt` until it returns, waiting longer each time Kafka cannot be reached.
+
+    Raises:
+        LakehouseError: any other error of `attempt`.
+    """
+    wait_s = _FIRST_WAIT_S
+    while not stop.is_set():
+        try:
+            attempt()
+        except SourceUnavailable as error:
+            on_wait(error, wait_s)
+            stop.wait(wait_s)
+            wait_s = min(2 * wait_s, _LONGEST_WAIT_S)
+        else:
+            return

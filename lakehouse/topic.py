@@ -1,0 +1,81 @@
+"""Reading a range of a topic in bulk, the way the pipeline sees it: committed records only."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from confluent_kafka import Consumer, KafkaError, KafkaException, TopicPartition
+
+from lakehouse.errors import SourceUnavailable
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping
+
+_CHUNK = 10_000
+_SILENCE_S = 20.0
+"""A broker that hands out nothing for this long is taken for gone; a fetch waits half a second at most."""
+
+
+@dataclass(frozen=True)
+class Record:
+    """One Kafka record: where it stands and its value's bytes (None for a tombstone)."""
+
+    partition: int
+    offset: int
+    value: bytes | None
+
+
+def read_range(
+    servers: str,
+    topic: str,
+    start: Mapping[int, int],
+    end: Mapping[int, int],
+    client_options: Mapping[str, str] | None = None,
+) -> Iterator[Record]:
+    """Every record at `read_committed` with start ≤ offset < end, partition by partition in offset order.
+
+    Gaps (transaction markers, aborted and compacted records) are passed over: the range ends where the
+    consumer's position reaches `end`, not where a record with a certain offset was seen.
+
+    Raises:
+        SourceUnavailable: where the broker stops answering.
+    """
+    consumer = Consumer(
+        {
+            "bootstrap.servers": servers,
+            "group.id": "lakehouse-read-range",
+            "enable.auto.commit": False,
+            "isolation.level": "read_committed",
+            "auto.offset.reset": "error",
+            # Tells when a partition is read to its end, which gaps at the end would otherwise hide.
+            "enable.partition.eof": True,
+            "fetch.wait.max.ms": 100,
+            **(client_options or {}),
+        }
+    )
+    open_partitions = {partition for partition in end if start.get(partition, 0) < end[partition]}
+    consumer.assign([TopicPartition(topic, partition, start.get(partition, 0)) for partition in open_partitions])
+    try:
+        while open_partitions:
+            messages = consumer.consume(_CHUNK, timeout=_SILENCE_S)
+            if not messages:
+                raise SourceUnavailable(
+                    f"Kafka at {servers} handed out nothing for {_SILENCE_S:g} s",
+                    where=f"topic {topic}, partitions {sorted(open_partitions)}",
+                    remedy="see whether the broker runs, then start again",
+                )
+            for message in messages:
+                partition, offset, error = message.partition(), message.offset(), message.error()
+                if error is not None and error.code() != KafkaError._PARTITION_EOF:  # noqa: SLF001 - its only name
+                    raise SourceUnavailable(f"Kafka at {servers} failed: {error.str()}", where=f"topic {topic}")
+                if partition is None or offset is None or partition not in open_partitions:
+                    continue
+                if error is None and offset < end[partition]:
+                    yield Record(partition, offset, message.value())
+                if error is not None or offset + 1 >= end[partition]:
+                    open_partitions.discard(partition)
+    except KafkaException as error:
+        raise SourceUnavailable(f"Kafka at {servers} failed: {error}", where=f"topic {topic}") from error
+    finally:
+        consumer.close()

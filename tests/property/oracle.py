@@ -1,0 +1,70 @@
+"""Great Expectations itself, as the judge of our judge: unexpected counts of a suite over one Spark frame."""
+
+from __future__ import annotations
+
+import uuid
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from pyspark.sql import DataFrame, SparkSession
+
+
+class Oracle:
+    """An ephemeral context, with nothing persisted, sent or drawn."""
+
+    def __init__(self) -> None:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # deprecations inside the package are not ours to mend
+            import great_expectations as gx
+
+            self._gx = gx
+            self._context = gx.get_context(mode="ephemeral")
+            self._context.variables.progress_bars = {"globally": False}
+            source = self._context.data_sources.add_spark("oracle", persist=False)
+            asset = source.add_dataframe_asset("frame")
+            self._batch = asset.add_batch_definition_whole_dataframe("whole")
+
+    def load(self, document: dict[str, Any]) -> Any:
+        """The suite as Great Expectations loads it."""
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            return self._gx.ExpectationSuite(**document)
+
+    def unexpected_counts(self, frame: DataFrame, document: dict[str, Any]) -> dict[str, int]:
+        """rule_id -> `unexpected_count`, for a suite whose expectations all carry `meta.rule_id`.
+
+        A count over no rows at all is null in Spark and None in the result: no row is unexpected.
+        """
+        suite = self.load({**document, "name": uuid.uuid4().hex})
+        assert len(suite.expectations) == len(document["expectations"])
+        with warnings.catch_warnings(), quick(frame.sparkSession):
+            warnings.simplefilter("ignore")
+            definition = self._gx.ValidationDefinition(
+                name=uuid.uuid4().hex, data=self._batch, suite=self._context.suites.add(suite)
+            )
+            outcome = self._context.validation_definitions.add(definition).run(
+                batch_parameters={"dataframe": frame},
+                result_format={"result_format": "BASIC", "partial_unexpected_count": 0},
+            )
+        counts = {}
+        for result in outcome.results:
+            assert result.result, result.exception_info  # an input on which it fails is a fault of the generator
+            counts[result.expectation_config.meta["rule_id"]] = result.result["unexpected_count"] or 0
+        return counts
+
+
+@contextmanager
+def quick(spark: SparkSession) -> Iterator[None]:
+    """Interpret expressions instead of compiling them: for a few rows that takes a tenth of the time."""
+    settings = {"spark.sql.codegen.wholeStage": "false", "spark.sql.codegen.factoryMode": "NO_CODEGEN"}
+    before = {name: spark.conf.get(name) for name in settings}
+    for name, value in settings.items():
+        spark.conf.set(name, value)
+    try:
+        yield
+    finally:
+        for name, value in before.items():
+            spark.conf.set(name, str(value))
