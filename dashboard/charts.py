@@ -99,7 +99,7 @@ def tiles(found: Answer, shape: Shape) -> dict[str, dict[str, Any]]:
     now, before, series = found.now, found.before, found.series
     total = [sum(values) for values in zip(*(values for _, values in series.rates), strict=True)]
     made = {"rate": _tile(now.rate, before.rate, total or [0.0] * len(series.errors), 3)}
-    made["rate"]["note"] = f"{now.events:,} events".replace(",", "\u202f")
+    made["rate"]["note"] = f"{now.events:,} events"
     if shape.errors is not None:
         made["errors"] = _tile(now.errors, before.errors, series.errors, 6)
     if shape.latency is not None:

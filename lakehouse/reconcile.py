@@ -77,6 +77,22 @@ class Reconciliation:
         records = (self.missing, self.doubled, self.unknown, self.altered)
         return not any(kind.count for kind in records) and all(rollup.ok for rollup in self.rollups.values())
 
+    def __str__(self) -> str:
+        spans = ", ".join(f"{partition}: {self.start.get(partition, 0)}–{end}" for partition, end in self.end.items())
+        lines = [
+            f"topic {self.topic} ({spans}): {self.records:,} committed records",
+            f"silver {self.silver:,} + quarantine {self.quarantine:,} = {self.silver + self.quarantine:,} rows",
+        ]
+        for name in ("missing", "doubled", "unknown", "altered"):
+            found: Differences = getattr(self, name)
+            first = f"   first (partition, offset): {found.first}" if found.count else ""
+            lines.append(f"{name:<8} {found.count:,}{first}")
+        for table, rollup in self.rollups.items():
+            verdict = "equal to silver" if rollup.ok else f"{rollup.differing:,} differ: " + "; ".join(rollup.first)
+            lines.append(f"{table}: {rollup.cells:,} cells, {verdict}")
+        lines.append(f"{'everything agrees' if self.ok else 'THE TABLES DIFFER FROM THE TOPIC'} ({self.seconds:.1f} s)")
+        return "\n".join(lines)
+
 
 def reconcile(pipeline: Pipeline) -> Reconciliation:
     """Compare the topic with the tables.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -13,6 +14,8 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
 
 _CHUNK = 10_000
+_WAIT_S = 0.2
+"""A call returns when its chunk is full or this is over; the last chunk of a range is never full."""
 _SILENCE_S = 20.0
 """A broker that hands out nothing for this long is taken for gone; a fetch waits half a second at most."""
 
@@ -57,9 +60,12 @@ def read_range(
     open_partitions = {partition for partition in end if start.get(partition, 0) < end[partition]}
     consumer.assign([TopicPartition(topic, partition, start.get(partition, 0)) for partition in open_partitions])
     try:
+        heard = time.monotonic()
         while open_partitions:
-            messages = consumer.consume(_CHUNK, timeout=_SILENCE_S)
-            if not messages:
+            messages = consumer.consume(_CHUNK, timeout=_WAIT_S)
+            if messages:
+                heard = time.monotonic()
+            elif time.monotonic() - heard > _SILENCE_S:
                 raise SourceUnavailable(
                     f"Kafka at {servers} handed out nothing for {_SILENCE_S:g} s",
                     where=f"topic {topic}, partitions {sorted(open_partitions)}",

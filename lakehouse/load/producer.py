@@ -245,17 +245,15 @@ class _Sender:
         """Let the client call back; notice that the broker has returned."""
         self._producer.poll(wait_s)
         self._raise_if_fatal()
-        if self._is_away and self._acked() > self._acked_before:
-            self._is_away = False
-            log.warning("Kafka at %s answers again; the load catches up.", self._bootstrap)
+        self._notice_return()
 
     def finish(self) -> None:
         """Wait for what is under way, at most `FLUSH_S`; the rest is given up and counted as failed."""
         if self._producer.flush(FLUSH_S):
             self._producer.purge()
             self._producer.flush(1)
-        self._is_away = self._is_away and self._acked() <= self._acked_before
         self._raise_if_fatal()
+        self._notice_return()
 
     def report(self) -> LoadReport:
         """What has been sent so far."""
@@ -295,6 +293,11 @@ class _Sender:
                 "No Kafka broker answers at %s; the load keeps its schedule and catches up later.",
                 self._bootstrap,
             )
+
+    def _notice_return(self) -> None:
+        if self._is_away and self._acked() > self._acked_before:
+            self._is_away = False
+            log.warning("Kafka at %s answers again; the load catches up.", self._bootstrap)
 
     def _raise_if_fatal(self) -> None:
         if self._fatal is not None:

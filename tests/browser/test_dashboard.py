@@ -141,6 +141,16 @@ def test_strings_from_data_are_text(page: Page, site: Site) -> None:
     expect(page.locator(".lh-board img, .lh-board td b")).to_have_count(0)
 
 
+def test_a_value_that_appears_later_can_be_chosen(page: Page, site: Site) -> None:
+    open_page(page, site.url)
+    site.table.append(partials([Event(time.time(), "late-comer", "eu-west")]))
+    expect(page.locator(".lh-leaders tbody td:first-child", has_text="late-comer")).to_have_count(1)
+    page.get_by_role("combobox", name="Feature").click()
+    page.get_by_role("option", name="late-comer").click()
+    expect(page.locator(".lh-leaders tbody tr")).to_have_count(1)
+    page.wait_for_url(re.compile("feature=late-comer"))
+
+
 def luminance(colour: str) -> float:
     channels = [float(part) for part in re.findall(r"[\d.]+", colour)[:3]]
     linear = [c / 12.92 if c <= 0.03928 else ((c + 0.055) / 1.055) ** 2.4 for c in (v / 255 for v in channels)]

@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 import yaml
 from confluent_kafka import Producer
+from pyspark.sql import SparkSession
 from pyspark.sql import functions as F
 
 from lakehouse import broker as embedded

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -20,9 +21,9 @@ if TYPE_CHECKING:
     from pyspark.sql import SparkSession
 
 # Great Expectations takes seconds for a suite, so few frames meet many expectations each; a failure names the
-# expectation itself, and shrinking would take minutes.
+# expectation itself, and shrinking would take minutes. ORACLE_EXAMPLES asks for a longer run.
 COSTLY = settings(
-    max_examples=7,
+    max_examples=int(os.environ.get("ORACLE_EXAMPLES", "5")),
     deadline=None,
     phases=[Phase.explicit, Phase.reuse, Phase.generate],
     suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large, HealthCheck.large_base_example],

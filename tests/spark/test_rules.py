@@ -266,14 +266,6 @@ def test_row_condition_leaves_out_rows_where_it_is_false_or_null(spark: SparkSes
     assert_column_equality(frame.withColumn("actual", rule.unexpected), "actual", "expected")
 
 
-def test_row_condition_guards_against_what_would_fail(spark: SparkSession) -> None:
-    """Where the condition is false nothing is evaluated, as after the filter in the original."""
-    frame = spark.createDataFrame([("1", "n"), ("x", "t")], "v string, kind string")
-    kwargs = {"column": "v", "row_condition": "kind = 'n' AND CAST(v AS INT) > 0"}
-    [rule] = rules_of({"type": "expect_column_values_to_be_null", "kwargs": kwargs})
-    assert [row[0] for row in frame.select(rule.unexpected).collect()] == [True, False]
-
-
 def test_the_streams_off_and_report_only_are_not_compiled(spark: SparkSession) -> None:
     assert spark
     rules = rules_of(

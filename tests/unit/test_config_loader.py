@@ -211,6 +211,11 @@ def test_what_cannot_be_read_is_told_with_its_line(
     assert expected in message(Path("clicks.yaml"))
 
 
+def test_a_secret_in_place_of_the_options_is_not_quoted(tmp_path: Path) -> None:
+    text = MINIMAL.replace("  topic:", f"  options: {CANARY}\n  topic:")
+    assert message(write(tmp_path, text)).startswith("source.options is a value that is kept secret, but has to be")
+
+
 def test_a_parser_error_does_not_quote_the_file(tmp_path: Path) -> None:
     text = MINIMAL.replace("  topic:", f"  options: {{a: {CANARY}: x}}\n  topic:")
     file = write(tmp_path, text)

@@ -13,7 +13,7 @@ import pytest
 from lakehouse.serving import follower as module
 from lakehouse.serving.follower import Follower
 from lakehouse.serving.snapshot import LEVELS, Shape
-from tests.hot_table import FIELDS, ROLLUP, SCHEMA, Event, HotTable, partials
+from tests.hot_table import FIELDS, ROLLUP, Event, HotTable, partials
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -329,6 +329,21 @@ def test_the_thread_publishes_shows_failures_and_recovers(tmp_path: Path) -> Non
         follower.stop()
 
 
+def test_a_problem_passes_with_its_cause_also_before_the_first_version(tmp_path: Path) -> None:
+    log = tmp_path / "hot" / "_delta_log"
+    log.mkdir(parents=True)
+    broken = log / f"{0:020}.json"
+    broken.write_text("{", encoding="utf-8")
+    follower = Follower(str(tmp_path / "hot"), SHAPE, poll_s=0.005).start()
+    try:
+        wait_until(lambda: follower.snapshot.problem)
+        broken.unlink()
+        wait_until(lambda: follower.snapshot.problem is None)
+        assert follower.snapshot.version == -1
+    finally:
+        follower.stop()
+
+
 def test_a_file_that_is_gone_leads_to_a_rebuild(tmp_path: Path) -> None:
     table = HotTable(tmp_path / "hot").create()
     follower = Follower(str(table.path), SHAPE, poll_s=0.005)
@@ -343,7 +358,3 @@ def test_a_file_that_is_gone_leads_to_a_rebuild(tmp_path: Path) -> None:
         assert_exact(follower, table)
     finally:
         follower.stop()
-
-
-def test_the_helper_writes_what_the_schema_says() -> None:
-    assert batch(Clock(), 1).schema == SCHEMA

@@ -70,6 +70,8 @@ def test_values_keep_their_ranges_and_enums() -> None:
     assert {each["region"] for each in drawn} == set(events.REGIONS)
     assert {each["status"] for each in drawn} == set(events.STATUSES)
     assert all(0 < each["latency_ms"] <= events.MAX_LATENCY_MS for each in drawn)
+    latencies = [float(each.split(b":")[1]) for each in events._latency().tolist()]
+    assert 0 < min(latencies) < max(latencies) == events.MAX_LATENCY_MS
     assert all(each["amount"] is None or 0 < each["amount"] <= events.MAX_AMOUNT for each in drawn)
     actions = {feature.name: set(feature.actions) for feature in FEATURES}
     assert all(each["action"] in actions[each["feature"]] for each in drawn)

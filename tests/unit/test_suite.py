@@ -435,6 +435,7 @@ def test_fingerprint_is_of_what_decides_verdicts() -> None:
         suite_of(between(min_value=2, meta={"rule_id": "a"}), other),
         suite_of(between(min_value=1, strict_min=True, meta={"rule_id": "a"}), other),
         suite_of({**base, "severity": "warning"}, other),
+        suite_of({**base, "severity": "warning", "meta": {"rule_id": "a", "stream": "quarantine"}}, other),
         suite_of({**base, "meta": {"rule_id": "z"}}, other),
         suite_of(between(min_value=1, row_condition="x > 1", meta={"rule_id": "a"}), other),
     ]
