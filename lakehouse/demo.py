@@ -10,6 +10,7 @@ import time
 import webbrowser
 from contextlib import ExitStack
 from dataclasses import dataclass, field
+from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -86,8 +87,10 @@ def run_demo(
         LakehouseError: a part ended by itself; its last lines are in the message.
     """
     environment = dict(os.environ)
-    root = Path(environment.setdefault("LAKEHOUSE_ROOT", "./data"))
-    logs = Path("./data" if "://" in str(root) else root) / "_logs"
+    path = path.resolve()
+    root = storage.resolve_root(environment.get("LAKEHOUSE_ROOT", "./data"))
+    environment["LAKEHOUSE_ROOT"] = root
+    logs = (Path("./data") if "://" in root else Path(root)) / "_logs"
     with ExitStack() as stack:
         if embedded.VARIABLE not in environment:
             _say("starting Kafka")
@@ -148,23 +151,17 @@ def _say(text: str) -> None:
 
 
 def _start_dashboard(path: Path, port: int, environment: Mapping[str, str], logs: Path) -> Child:
-    app = Path(__file__).parent.parent / "dashboard" / "app.py"
+    app = find_spec("dashboard.app")
+    if app is None or app.origin is None:
+        raise LakehouseError("the dashboard is not installed", remedy="install the project with `make setup`")
+    options = ["--server.port", str(port), "--server.headless", "true"]
     return Child.start(
         "dashboard",
-        [
-            "-m",
-            "streamlit",
-            "run",
-            str(app),
-            "--server.port",
-            str(port),
-            "--server.headless",
-            "true",
-            "--",
-            str(path),
-        ],
+        ["-m", "streamlit", "run", app.origin, *options, "--", str(path)],
         environment=environment,
         log=logs / "dashboard.log",
+        # Streamlit reads its theme and its settings from the folder that it is started in.
+        folder=Path(app.origin).parent.parent,
     )
 
 

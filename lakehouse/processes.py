@@ -42,13 +42,15 @@ class Child:
         *,
         environment: Mapping[str, str],
         log: Path,
+        folder: Path | None = None,
         on_line: Callable[[str], None] = lambda _: None,
     ) -> Self:
-        """Start `python ARGUMENTS`."""
+        """Start `python ARGUMENTS` in `folder` (where None: in this process's own)."""
         log.parent.mkdir(parents=True, exist_ok=True)
         process = subprocess.Popen(
             [sys.executable, *arguments],
             env=dict(environment),
+            cwd=folder,
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,

@@ -1,7 +1,7 @@
 """Columns of every table, as Arrow schemas. One place, read by the sink, the serving layer and the tests.
 
 Times are UTC with microseconds. `_timestamp` is the Kafka record's own time; `_ingested_at` is when the
-micro-batch began.
+task that wrote the row began.
 """
 
 from __future__ import annotations

@@ -105,9 +105,7 @@ def unexpected_column(check: Check) -> Column:  # noqa: C901, PLR0911 - one shor
             column = F.col(check.column)
             return column.isNull() if check.present else column.isNotNull()
         case Membership():
-            column = F.col(check.column)
-            found = column.isin(list(check.values))
-            return column.isNotNull() & (~found if check.inside else found)
+            return _outside(check) if check.inside else _inside(check)
         case Range():
             column = F.col(check.column)
             return column.isNotNull() & ~_within(column, check)
@@ -139,6 +137,22 @@ def unexpected_column(check: Check) -> Column:  # noqa: C901, PLR0911 - one shor
             same = [F.col(x).eqNullSafe(F.col(y)) for i, x in enumerate(names) for y in names[i + 1 :]]
             return _kept_list(names, check.ignore, reduce(operator.or_, same))
     assert_never(check)
+
+
+def _outside(check: Membership) -> Column:
+    """Not one of the values. IN with a null is never false, so then no row fails.
+
+    That is said here, and not left to SQL: for more than ten values Spark's interpreter, to which it falls back
+    where generated code does not compile, answers false instead of null for NaN. In Great Expectations the
+    optimizer removes the comparison first.
+    """
+    column = F.col(check.column)
+    return F.lit(False) if None in check.values else column.isNotNull() & ~column.isin(list(check.values))
+
+
+def _inside(check: Membership) -> Column:
+    column = F.col(check.column)
+    return column.isNotNull() & column.isin([value for value in check.values if value is not None])
 
 
 def _within(value: Column, bounds: Range | Length) -> Column:

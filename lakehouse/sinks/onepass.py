@@ -20,7 +20,7 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from lakehouse.rollups.partials import aggregate
-from lakehouse.schemas import VERDICT, bronze_schema, gold_schema, quarantine_schema, silver_schema
+from lakehouse.schemas import TIMESTAMP, VERDICT, bronze_schema, gold_schema, quarantine_schema, silver_schema
 from lakehouse.storage import open_store
 from lakehouse.transforms.contract import Contract
 
@@ -95,6 +95,8 @@ class OnePass:
             return
         os.environ.update(self.environment)
         rows = pa.Table.from_batches(received)
+        now = pa.scalar(time.time_ns() // 1_000, pa.int64()).cast(TIMESTAMP)
+        rows = rows.append_column("_ingested_at", pa.repeat(now, rows.num_rows))
         valid = rows.filter(pc.invert(rows["_refused"]))
         refused = self._with_contract_errors(rows.filter(rows["_refused"]))
         answers = [

@@ -39,7 +39,11 @@ _OPTIONS = {
 
 
 def position(records: DataFrame) -> DataFrame:
-    """Kafka's columns under their names in the tables, and the micro-batch's own time as `_ingested_at`."""
+    """Kafka's columns under their names in the tables.
+
+    No column here or below may hold the batch's own time: as a literal it would be part of the generated code,
+    which Spark would then compile anew for every micro-batch and never warm up.
+    """
     return records.select(
         F.col("topic").alias("_topic"),
         F.col("partition").alias("_partition"),
@@ -48,8 +52,6 @@ def position(records: DataFrame) -> DataFrame:
         F.col("key").alias("_key"),
         F.col("value").alias("_value"),
         F.col("headers").alias("_headers"),
-        # Anchored to the batch's time in Spark's offset log, so a batch run again judges by the same clock.
-        F.current_timestamp().alias("_ingested_at"),
     )
 
 
@@ -78,12 +80,8 @@ def parse_json(records: DataFrame, fields: Mapping[str, str]) -> DataFrame:
 
 
 def with_timeliness(parsed: DataFrame, *, event_time: str, max_future: timedelta) -> DataFrame:
-    """Add `_timely`: whether the event has a time, and one that is not too far in the future.
-
-    "Now" is the earlier of Kafka's time and the batch's, so that neither a client's fast clock nor a slow
-    one of ours lets an event from tomorrow into the rollups.
-    """
-    limit = F.least("_timestamp", "_ingested_at") + F.expr(f"INTERVAL {max_future.total_seconds():.3f} SECONDS")
+    """Add `_timely`: whether the event has a time, and one that is not too far ahead of its Kafka timestamp."""
+    limit = F.col("_timestamp") + F.expr(f"INTERVAL {max_future.total_seconds():.3f} SECONDS")
     return parsed.withColumn("_timely", F.coalesce(F.col(event_time) <= limit, F.lit(False)))
 
 

@@ -49,10 +49,15 @@ def test_counts_are_those_of_great_expectations(
     try:
         theirs = oracle.unexpected_counts(frame, document)
         rules = compile_rules(parse_suite(json.dumps(document), source="generated.json"))
+        # Both ways in which Spark can run them: the counts compiled, the verdicts interpreted.
+        [row] = frame.agg(*count_unexpected(rules)).collect()
+        ours = row.asDict()
         with quick(spark):
-            ours = frame.agg(*count_unexpected(rules)).first().asDict()
-            judged = judge(frame, rules).select(F.explode("_errors.rule_id").alias("rule_id"))
-            verdicts = {row["rule_id"]: row["count"] for row in judged.groupBy("rule_id").count().collect()}
+            judged = judge(frame, rules)
+            reasons = judged.select(F.explode("_errors.rule_id").alias("rule_id")).groupBy("rule_id").count()
+            verdicts = {reason["rule_id"]: reason["count"] for reason in reasons.collect()}
+            valid = {row["id"] for row in judged.where(F.size("_errors") == 0).select("id").collect()}
+            quarantined = {row["id"] for row in judged.where(F.size("_errors") > 0).select("id").collect()}
     finally:
         frame.unpersist()
     wrong = [
@@ -62,3 +67,5 @@ def test_counts_are_those_of_great_expectations(
     ]
     assert wrong == []
     assert verdicts == {rule_id: count for rule_id, count in theirs.items() if count}
+    assert valid | quarantined == {row[0] for row in drawn}
+    assert not valid & quarantined

@@ -242,6 +242,21 @@ def test_unexpected(spark: SparkSession, kind: str, schema: str, rows: list[Any]
     assert_column_equality(judged, "actual", "expected")
 
 
+def test_nan_and_a_long_set_with_a_null(spark: SparkSession) -> None:
+    """Spark's interpreter says false instead of null here; the verdict must not depend on how Spark runs."""
+    frame = spark.createDataFrame([(NAN,), (99.0,)], "d double")
+    kwargs = {"column": "d", "value_set": [*range(12), None]}
+    [rule] = rules_of({"type": "expect_column_values_to_be_in_set", "kwargs": kwargs})
+    before = spark.conf.get("spark.sql.codegen.factoryMode")
+    spark.conf.set("spark.sql.codegen.wholeStage", "false")
+    spark.conf.set("spark.sql.codegen.factoryMode", "NO_CODEGEN")
+    try:
+        assert [row[0] for row in frame.select(rule.unexpected).collect()] == [False, False]
+    finally:
+        spark.conf.set("spark.sql.codegen.wholeStage", "true")
+        spark.conf.set("spark.sql.codegen.factoryMode", str(before))
+
+
 @pytest.mark.parametrize(
     "condition",
     [

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 from collections import Counter
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from itertools import islice
 
@@ -124,6 +125,15 @@ def test_faults_of_a_seed_do_not_shift_the_good_events() -> None:
     assert spoiled.bad
     for at, value in enumerate(spoiled.values):
         assert (value == clean.values[at]) == (at not in spoiled.bad)
+
+
+def test_a_bad_event_is_the_good_one_of_its_place() -> None:
+    load = Load(rate=1_000, seed=3, bad_share=0.2, late_share=0, faults=(Fault.OUT_OF_RANGE,))
+    clean = next(blocks(replace(load, bad_share=0), START_MS))
+    spoiled = next(blocks(load, START_MS))
+    for at in spoiled.bad:
+        ids = [orjson.loads(block.values[at] or b"")["event_id"] for block in (clean, spoiled)]
+        assert ids[0] == ids[1]
 
 
 def test_only_the_chosen_faults_occur() -> None:
