@@ -12,11 +12,16 @@ from lakehouse import java
 from lakehouse.errors import EnvironmentProblem
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
     from pathlib import Path
 
 
 @pytest.fixture(autouse=True)
-def _forget() -> None:
+def _forget() -> Iterator[None]:
+    """Before a test, and after it too: another module's test must not be given a fake that one of these left."""
+    java.find_java.cache_clear()
+    java.java_build.cache_clear()
+    yield
     java.find_java.cache_clear()
     java.java_build.cache_clear()
 
