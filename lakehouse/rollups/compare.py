@@ -5,14 +5,14 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
-import datasketches
-import duckdb
 import numpy as np
 import pyarrow as pa
 
+from lakehouse.rollups.merge import merge_hll, merge_kll, merge_partials
 from lakehouse.rollups.partials import aggregate
 
 if TYPE_CHECKING:
+    import datasketches
     import pyarrow.dataset as ds
 
     from lakehouse.config.models import AnyMetric, Rollup
@@ -78,27 +78,9 @@ def _columns(rollup: Rollup, event_time: str) -> list[str]:
 
 
 def _merged(partials: pa.Table, rollup: Rollup) -> dict[tuple[Any, ...], dict[str, Any]]:
-    """Cell → merged metrics; DuckDB groups, the sketches are merged here."""
-    merges = {
-        "count": "sum",
-        "sum": "sum",
-        "min": "min",
-        "max": "max",
-        "quantiles": "list",
-        "distinct": "list",
-    }
+    """Cell → merged metrics."""
     keys = ["window_start", *rollup.dimensions]
-    columns = ", ".join(f'"{key}"' for key in keys)
-    metrics = ", ".join(f'{merges[metric.type]}("{metric.name}") AS "{metric.name}"' for metric in rollup.metrics)
-    query = (
-        f"SELECT {columns}, sum(events) AS events, min(min_event_time) AS min_event_time,"  # noqa: S608 - config's names
-        f" max(max_event_time) AS max_event_time{', ' + metrics if metrics else ''} FROM partials GROUP BY ALL"
-    )
-    with duckdb.connect() as connection:
-        connection.execute("SET TimeZone = 'UTC'")
-        connection.register("partials", partials)
-        merged: pa.Table = connection.sql(query).to_arrow_table()
-    return {tuple(row.pop(key) for key in keys): row for row in merged.to_pylist()}
+    return {tuple(row.pop(key) for key in keys): row for row in merge_partials(partials, rollup).to_pylist()}
 
 
 def _differs(
@@ -116,7 +98,7 @@ def _differs(
     return None
 
 
-def _agrees(metric: AnyMetric, wanted: Any, found: Any) -> bool:  # noqa: ANN401 - a number or a list of sketches
+def _agrees(metric: AnyMetric, wanted: Any, found: Any) -> bool:  # noqa: ANN401 - a number or a sketch
     match metric.type:
         case "sum":
             return bool(
@@ -131,23 +113,18 @@ def _agrees(metric: AnyMetric, wanted: Any, found: Any) -> bool:  # noqa: ANN401
                 )
             )
         case "quantiles":
-            return _same_distribution(_kll(wanted, metric.k), _kll(found, metric.k))
+            return _same_distribution(merge_kll([wanted], metric.k), merge_kll([found], metric.k))
         case _:
             return bool(wanted == found)
 
 
-def _hll_estimate(sketches: list[bytes], lg_k: int) -> float:
-    union = datasketches.hll_union(lg_k)
-    for sketch in sketches:
-        union.update(datasketches.hll_sketch.deserialize(sketch))
-    return float(union.get_estimate())
+def _hll_estimate(sketch: bytes, lg_k: int) -> float:
+    """The estimate that depends on the members alone.
 
-
-def _kll(sketches: list[bytes], k: int) -> datasketches.kll_doubles_sketch:
-    merged = datasketches.kll_doubles_sketch(k)
-    for sketch in sketches:
-        merged.merge(datasketches.kll_doubles_sketch.deserialize(sketch))
-    return merged
+    A sketch that was never merged estimates from the order in which its members came; one that was merged does not.
+    Merging a sketch with itself changes no member and settles the difference.
+    """
+    return float(merge_hll([sketch, sketch], lg_k).get_estimate())
 
 
 def _same_distribution(wanted: datasketches.kll_doubles_sketch, found: datasketches.kll_doubles_sketch) -> bool:

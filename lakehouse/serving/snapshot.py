@@ -14,10 +14,10 @@ from dataclasses import dataclass, field
 from itertools import chain
 from typing import TYPE_CHECKING, Any
 
-import datasketches
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from lakehouse.rollups.merge import hll_bytes, kll_bytes, merge_hll, merge_kll
 from lakehouse.schemas import TIMESTAMP, gold_schema
 
 if TYPE_CHECKING:
@@ -171,24 +171,7 @@ def fold(cell: Cell, shape: Shape) -> Cell:
 def _fold(parts: tuple[bytes, ...], kind: str, size: int) -> tuple[bytes, ...]:
     if len(parts) < 2:  # noqa: PLR2004 - one sketch is already folded
         return parts
-    if kind == "quantiles":
-        return (bytes(_kll(parts, size).serialize()),)
-    return (bytes(_hll(parts, size).get_result(datasketches.HLL_8).serialize_compact()),)
-
-
-def _kll(parts: Iterable[bytes], k: int) -> datasketches.kll_doubles_sketch:
-    merged = datasketches.kll_doubles_sketch(k)
-    for part in parts:
-        merged.merge(datasketches.kll_doubles_sketch.deserialize(part))
-    return merged
-
-
-def _hll(parts: Iterable[bytes], lg_k: int) -> datasketches.hll_union:
-    # The library's union takes lg_k from 7; a smaller sketch passes through it unharmed.
-    merged = datasketches.hll_union(max(lg_k, 7))
-    for part in parts:
-        merged.update(datasketches.hll_sketch.deserialize(part))
-    return merged
+    return (kll_bytes(parts, size) if kind == "quantiles" else hll_bytes(parts, size),)
 
 
 def quantiles(cell: Cell, shape: Shape, ranks: list[float]) -> list[float | None]:
@@ -198,7 +181,7 @@ def quantiles(cell: Cell, shape: Shape, ranks: list[float]) -> list[float | None
     parts = cell.sketches[shape.latency]
     if not parts:
         return [None] * len(ranks)
-    sketch = _kll(parts, shape.sketches[shape.latency][2])
+    sketch = merge_kll(parts, shape.sketches[shape.latency][2])
     return [None] * len(ranks) if sketch.is_empty() else list(sketch.get_quantiles(ranks))
 
 
@@ -206,7 +189,7 @@ def distinct(cell: Cell, shape: Shape) -> float | None:
     """Estimated number of distinct members; None where the rollup does not count any."""
     if shape.users is None:
         return None
-    return float(_hll(cell.sketches[shape.users], shape.sketches[shape.users][2]).get_estimate())
+    return float(merge_hll(cell.sketches[shape.users], shape.sketches[shape.users][2]).get_estimate())
 
 
 def coarsen(table: pa.Table, width: int, shape: Shape) -> pa.Table:

@@ -1,0 +1,86 @@
+"""Merging partial aggregates: the one place that says how each kind of metric combines.
+
+Maintenance merges the rows of gold files with it, the comparison with silver merges both sides, and the
+serving layer merges sketches. Any order and any grouping give the same result; only a KLL sketch draws lots
+within its error.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import datasketches
+import pyarrow as pa
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Sequence
+
+    from lakehouse.config.models import AnyMetric, Rollup
+
+_SMALLEST_UNION = 7
+"""The library's HLL union takes lg_k from here; a smaller sketch passes through it unharmed."""
+_MERGE = {"count": "sum", "sum": "sum", "min": "min", "max": "max", "quantiles": "list", "distinct": "list"}
+"""Metric type → how Arrow aggregates it; sketches are listed, then merged one group at a time."""
+
+
+def merge_partials(partials: pa.Table, rollup: Rollup) -> pa.Table:
+    """One row for each window and dimensions: counts and sums added, extremes kept, sketches merged.
+
+    Args:
+        partials: rows in the shape of `schemas.gold_schema`, with or without `_batch_id`.
+        rollup: dimensions and metrics.
+
+    Returns:
+        The same columns and types, sorted by window and dimensions. `_batch_id` is the largest.
+    """
+    keys = ["window_start", *rollup.dimensions]
+    how = {"events": "sum", "min_event_time": "min", "max_event_time": "max"}
+    how |= {metric.name: _MERGE[metric.type] for metric in rollup.metrics}
+    if "_batch_id" in partials.column_names:
+        how["_batch_id"] = "max"
+    groups = partials.combine_chunks().group_by(keys, use_threads=False).aggregate(list(how.items()))
+    columns = {name: groups[name] for name in keys} | {name: groups[f"{name}_{kind}"] for name, kind in how.items()}
+    for metric in rollup.metrics:
+        if _MERGE[metric.type] == "list":
+            columns[metric.name] = _merge_sketches(columns[metric.name], metric)
+    merged = pa.table({name: columns[name] for name in partials.column_names})
+    return merged.cast(partials.schema).sort_by([(key, "ascending") for key in keys])
+
+
+def _merge_sketches(lists: pa.ChunkedArray, metric: AnyMetric) -> pa.Array:
+    merged: list[bytes | None] = []
+    for found in lists.to_pylist():
+        parts = [part for part in found if part is not None]
+        if len(parts) < 2:  # noqa: PLR2004 - a single sketch is merged already, to the byte
+            merged.append(parts[0] if parts else None)
+        elif metric.type == "quantiles":
+            merged.append(kll_bytes(parts, metric.k))
+        elif metric.type == "distinct":
+            merged.append(hll_bytes(parts, metric.lg_k))
+    return pa.array(merged, pa.binary())
+
+
+def merge_kll(parts: Iterable[bytes], k: int) -> datasketches.kll_doubles_sketch:
+    """One KLL sketch of all values in `parts`."""
+    merged = datasketches.kll_doubles_sketch(k)
+    for part in parts:
+        merged.merge(datasketches.kll_doubles_sketch.deserialize(part))
+    return merged
+
+
+def merge_hll(parts: Iterable[bytes], lg_k: int) -> datasketches.hll_union:
+    """The union of all members in `parts`."""
+    merged = datasketches.hll_union(max(lg_k, _SMALLEST_UNION))
+    for part in parts:
+        merged.update(datasketches.hll_sketch.deserialize(part))
+    return merged
+
+
+def kll_bytes(parts: Sequence[bytes], k: int) -> bytes:
+    """`merge_kll`, serialised as a gold table holds it."""
+    return bytes(merge_kll(parts, k).serialize())
+
+
+def hll_bytes(parts: Sequence[bytes], lg_k: int) -> bytes:
+    """`merge_hll`, serialised as a gold table holds it."""
+    return bytes(merge_hll(parts, lg_k).get_result(datasketches.HLL_8).serialize_compact())
