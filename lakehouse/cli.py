@@ -21,9 +21,10 @@ import typer
 from lakehouse.errors import LakehouseError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterable, Iterator
 
     from lakehouse.config.models import Pipeline
+    from lakehouse.maintenance.run import TableReport
 
 app = typer.Typer(
     name="lakehouse",
@@ -103,10 +104,12 @@ def run(
     cores: Annotated[int | None, typer.Option(help="cores for Spark; all by default")] = None,
 ) -> None:
     """Run a pipeline in this process, until Ctrl-C (or until it has caught up: trigger `available_now`)."""
+    from lakehouse.maintenance.background import maintained
     from lakehouse.runner import run_local
 
-    with stopping() as stop:
-        run_local(load(pipeline), stop, cores=cores, as_json=as_json)
+    loaded = load(pipeline)
+    with stopping() as stop, maintained(pipeline, loaded):
+        run_local(loaded, stop, cores=cores, as_json=as_json)
 
 
 @app.command()
@@ -195,6 +198,36 @@ def reconcile(pipeline: PipelineFile, *, as_json: Json = False) -> None:
         raise typer.Exit(1)
 
 
+@app.command()
+def maintain(
+    pipeline: PipelineFile,
+    *,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="tell what a pass would do, and do nothing")] = False,
+    every: Annotated[str | None, typer.Option(metavar="DURATION", help="go on, a pass every 10s, 5m, …")] = None,
+    attached: Annotated[bool, typer.Option("--attached", hidden=True)] = False,
+    as_json: Json = False,
+) -> None:
+    """Keep the tables small: merge files, checkpoint and clean the logs, delete files that nobody can read any more.
+
+    Exit 1 where a table could not be maintained.
+    """
+    from lakehouse.maintenance.background import attach
+    from lakehouse.maintenance.run import Maintainer, follow
+
+    if attached:
+        attach(sys.stdin.buffer)
+    with stopping() as stop:
+        loaded = load(pipeline)
+        if every is not None:
+            follow(loaded, duration(every), stop, lambda reports: tell(reports, as_json=as_json))
+            return
+        maintainer = Maintainer(loaded, stop=stop)
+        reports = maintainer.plan() if dry_run else maintainer.maintain()
+    tell(reports, as_json=as_json, idle=True)
+    if any(report.error for report in reports):
+        raise typer.Exit(1)
+
+
 @broker_app.command("start")
 def broker_start(
     port: Annotated[int | None, typer.Option(help="9092 or, where that is taken, a free one")] = None,
@@ -255,6 +288,31 @@ def load(path: Path) -> Pipeline:
     from lakehouse.config.loader import load_pipeline
 
     return load_pipeline(path, embedded.environment())
+
+
+def duration(text: str) -> float:
+    """Seconds of a duration as pipeline files spell it."""
+    from lakehouse.config.models import parse_duration
+    from lakehouse.errors import ConfigError
+
+    try:
+        seconds = parse_duration(text).total_seconds()
+    except ValueError:
+        seconds = 0.0
+    if seconds <= 0:
+        raise ConfigError(f"{text!r} is not a time to wait", remedy="write a whole number and ms, s, m, h or d: 10s")
+    return seconds
+
+
+def tell(reports: Iterable[TableReport], *, as_json: bool, idle: bool = False) -> None:
+    """Print what became of each table: on standard output, errors on the other; the idle ones only where asked."""
+    for report in reports:
+        if as_json:
+            typer.echo(json.dumps(asdict(report)))
+        elif report.error:
+            typer.echo(f"error: {report}", err=True)
+        elif idle or not report.idle:
+            typer.echo(str(report))
 
 
 @contextmanager

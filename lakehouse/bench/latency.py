@@ -114,7 +114,8 @@ class Observer(threading.Thread):
                 except FileNotFoundError:
                     continue  # the table is not made yet
                 now = time.time()
-                self.seen[name].extend((now, commit) for commit in commits)
+                # Other commits are maintenance: they bring no event.
+                self.seen[name].extend((now, commit) for commit in commits if commit.commit_info.get(COMMIT_KEY))
 
     def finish(self) -> None:
         """Stop looking."""
@@ -260,10 +261,7 @@ def _events(
     A rollup's rows are not events. Its events are those of the batch that its version holds, which the
     version's own record of the batch tells.
     """
-    rollup_seen = {
-        name: {_key(commit): seen for seen, commit in observer.seen[name] if commit.commit_info.get(COMMIT_KEY)}
-        for name in gold
-    }
+    rollup_seen = {name: {_key(commit): seen for seen, commit in observer.seen[name]} for name in gold}
     moments: dict[str, list[np.ndarray]] = defaultdict(list)
     ages: dict[str, list[np.ndarray]] = defaultdict(list)
     for name in tables:

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import re
-from datetime import date
+from datetime import date, timedelta
 from typing import TYPE_CHECKING, NamedTuple
 
+from lakehouse.config.models import format_duration
 from lakehouse.config.problems import choose
 
 if TYPE_CHECKING:
@@ -21,6 +22,10 @@ NUMBER_TYPES = ("integer", "long", "double")
 DISTINCT_TYPES = ("string", "integer", "long")
 _RANGE = {"integer": 2**31, "long": 2**63}
 """Smallest absolute value that no longer fits a positive number of the type."""
+
+SAFE_RETENTION = timedelta(minutes=5)
+"""A reader that opened a version must be able to finish reading it, and a slow task to see its files committed."""
+_SHORTEST_PASS = timedelta(seconds=1)
 
 _SERVER = re.compile(r"(?:[A-Za-z_]+://)?(?:\[[0-9A-Fa-f:.]+\]|[^\s:/\[\],]+):(?P<port>[0-9]{1,5})")
 _LAST_PORT = 65_535
@@ -48,7 +53,7 @@ class Finding(NamedTuple):
 
 def check(pipeline: Pipeline) -> list[Finding]:
     """Everything that does not fit together in a pipeline whose every value is fine by itself."""
-    findings = [*_root(pipeline), *_source(pipeline), *_event_time(pipeline)]
+    findings = [*_root(pipeline), *_source(pipeline), *_event_time(pipeline), *_maintenance(pipeline)]
     for name, rollup in pipeline.rollups.items():
         path: KeyPath = ("rollups", name)
         findings += _dimensions(pipeline, rollup, path)
@@ -93,6 +98,20 @@ def _event_time(pipeline: Pipeline) -> Iterator[Finding]:
     yield from _field(
         pipeline, pipeline.event_time.column, ("event_time", "column"), ("timestamp",), "the time of an event"
     )
+
+
+def _maintenance(pipeline: Pipeline) -> Iterator[Finding]:
+    maintenance = pipeline.maintenance
+    for key, value, least in (
+        ("retention", maintenance.retention, SAFE_RETENTION),
+        ("every", maintenance.every, _SHORTEST_PASS),
+    ):
+        if value < least:
+            yield Finding(
+                ("maintenance", key),
+                f"{key} is {format_duration(value)}, and less than {format_duration(least)} is not safe",
+                f"write {format_duration(least)} or more",
+            )
 
 
 def _field(pipeline: Pipeline, name: str, path: KeyPath, types: tuple[str, ...], purpose: str) -> Iterator[Finding]:

@@ -232,6 +232,33 @@ class AvailableNow(Model):
 Trigger = Annotated[ProcessingTime | AvailableNow, Field(discriminator="kind")]
 
 
+class Maintenance(Model):
+    """How the tables are kept small while they are written."""
+
+    background: bool = Field(
+        default=True, description="whether `lakehouse run` maintains its tables beside the stream, at low priority"
+    )
+    every: Duration = Field(default=timedelta(seconds=10), description="from one pass over the tables to the next")
+    min_age: Duration = Field(
+        default=timedelta(seconds=10), description="files that the stream wrote more recently are left alone"
+    )
+    target_file_mib: int = Field(
+        default=128,
+        ge=1,
+        le=1_024,
+        description="size up to which files are merged; a rewrite holds at most three times as much in memory",
+    )
+    checkpoint_every: int = Field(
+        default=250, ge=10, le=100_000, description="commits from one checkpoint of a table's log to the next"
+    )
+    retention: Duration = Field(
+        default=timedelta(hours=1),
+        description=(
+            "how long an old version can still be read: its commits, and files that were replaced since; at least 5m"
+        ),
+    )
+
+
 class Pipeline(Model):
     """One pipeline: one stream of events and every table made from it."""
 
@@ -245,6 +272,7 @@ class Pipeline(Model):
         default_factory=dict, description="name → rollup; its table is gold/PIPELINE_ROLLUP_GRAIN"
     )
     trigger: Trigger = Field(default=ProcessingTime(), description="when a micro-batch starts")
+    maintenance: Maintenance = Field(default=Maintenance(), description="how the tables are kept small")
 
     def rollup_tables(self) -> Iterator[tuple[str, str, Rollup]]:
         """Each rollup table as (table name, grain, rollup), such as (`events_by_feature_1s`, `1s`, …)."""

@@ -8,26 +8,22 @@ from __future__ import annotations
 
 import os
 import time
-import uuid
 from dataclasses import dataclass
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
-import obstore
 import orjson
 import pyarrow as pa
 import pyarrow.compute as pc
-import pyarrow.parquet as pq
 
 from lakehouse.rollups.partials import aggregate
 from lakehouse.schemas import TIMESTAMP, VERDICT, bronze_schema, gold_schema, quarantine_schema, silver_schema
-from lakehouse.storage import open_store
+from lakehouse.sinks.files import write_file
 from lakehouse.transforms.contract import Contract
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from lakehouse.chain import Add
     from lakehouse.config.models import Pipeline, Rollup
 
 RESULT_DDL = "table_name string, adds binary, partials binary"
@@ -35,8 +31,6 @@ RESULT_DDL = "table_name string, adds binary, partials binary"
 stream of the rollup's partial aggregates (the driver writes those of all tasks as one file)."""
 
 _RESULT = pa.schema([("table_name", pa.string()), ("adds", pa.binary()), ("partials", pa.binary())])
-_STATISTICS = ("_partition", "_offset", "_timestamp", "window_start")
-"""Columns with smallest and largest value in the log, for data skipping, beside the event's time."""
 
 
 @dataclass(frozen=True)
@@ -134,57 +128,3 @@ class OnePass:
         with pa.ipc.new_stream(buffer, partials.schema) as stream:
             stream.write_table(partials)
         return {"table_name": name, "adds": None, "partials": buffer.getvalue().to_pybytes()}
-
-
-def write_file(root: str, name: str, rows: pa.Table, event_time: str) -> Add:
-    """Write `rows` as one new Parquet file of a table, not yet visible to any reader.
-
-    Args:
-        root: resolved root of the tables.
-        name: table, such as `silver/feature_events`.
-        rows: in the table's schema.
-        event_time: the event's time, whose range goes into the statistics.
-
-    Returns:
-        The Delta add action that makes the file part of the table once it is committed.
-    """
-    # A name that never was before: a file of an attempt that failed is an orphan, never overwritten.
-    path = f"part-{uuid.uuid4()}.parquet"
-    buffer = pa.BufferOutputStream()
-    pq.write_table(rows, buffer, compression="zstd", compression_level=1, write_statistics=True)
-    body = buffer.getvalue().to_pybytes()
-    obstore.put(open_store(f"{root}/{name}"), path, body)
-    return {
-        "path": path,
-        "partitionValues": {},
-        "size": len(body),
-        "modificationTime": time.time_ns() // 1_000_000,
-        "dataChange": True,
-        "stats": orjson.dumps(_statistics(rows, (*_STATISTICS, event_time))).decode(),
-    }
-
-
-def _statistics(rows: pa.Table, columns: tuple[str, ...]) -> dict[str, Any]:
-    smallest: dict[str, Any] = {}
-    largest: dict[str, Any] = {}
-    nulls: dict[str, int] = {}
-    for column in columns:
-        if column not in rows.column_names:
-            continue
-        values = rows[column]
-        nulls[column] = values.null_count
-        if values.null_count < len(values):
-            extremes = pc.min_max(values)
-            smallest[column] = _rendered(extremes["min"], round_up=False)
-            largest[column] = _rendered(extremes["max"], round_up=True)
-    return {"numRecords": rows.num_rows, "minValues": smallest, "maxValues": largest, "nullCount": nulls}
-
-
-def _rendered(scalar: pa.Scalar, *, round_up: bool) -> Any:  # noqa: ANN401 - number or text, as JSON holds it
-    """The value as Delta's statistics write it; timestamps with milliseconds, rounded outwards."""
-    if not pa.types.is_timestamp(scalar.type):
-        return scalar.as_py()
-    micros = scalar.cast(pa.int64()).as_py()
-    millis = -(-micros // 1_000) if round_up else micros // 1_000
-    moment = pa.scalar(millis, pa.int64()).cast(pa.timestamp("ms", tz="UTC")).as_py()
-    return f"{moment:%Y-%m-%dT%H:%M:%S}.{millis % 1_000:03d}Z"

@@ -13,12 +13,13 @@ import pyarrow as pa
 from lakehouse.chain import Batch, describe, extend_origin
 from lakehouse.errors import ChainError
 from lakehouse.sinks.delta_log import TableLog
-from lakehouse.sinks.onepass import OnePass, write_file
+from lakehouse.sinks.files import write_file
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
     from lakehouse.chain import Add, Offsets
+    from lakehouse.sinks.onepass import OnePass
 
 logger = logging.getLogger(__name__)
 
@@ -42,8 +43,10 @@ class Sink:
             TableError: where a table is damaged or another one stands in its place.
             ChainError: where the tables' last batches cannot be of one history.
         """
+        retention = one_pass.pipeline.maintenance.retention
         logs = {
-            name: TableLog.open(f"{one_pass.root}/{name}", name, schema) for name, schema in one_pass.schemas().items()
+            name: TableLog.open(f"{one_pass.root}/{name}", name, schema, retention=retention)
+            for name, schema in one_pass.schemas().items()
         }
         sink = cls(one_pass, logs)
         sink._finish_last_batch()

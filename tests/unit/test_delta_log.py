@@ -13,7 +13,7 @@ from deltalake import DeltaTable, write_deltalake
 from lakehouse.chain import Batch
 from lakehouse.errors import ChainError, TableError
 from lakehouse.sinks.delta_log import TableLog, find_head
-from lakehouse.sinks.onepass import write_file
+from lakehouse.sinks.files import write_file
 from lakehouse.storage import open_store
 
 SCHEMA = pa.schema([("_partition", pa.int32()), ("_offset", pa.int64()), ("when", pa.timestamp("us", tz="UTC"))])

@@ -11,7 +11,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from lakehouse.schemas import TIMESTAMP
-from lakehouse.sinks.onepass import write_file
+from lakehouse.sinks.files import write_file
 
 
 def test_a_file_is_written_whole_and_described_truly(tmp_path: Path) -> None:

@@ -13,7 +13,8 @@ from lakehouse.errors import ChainError, TableError
 from lakehouse.rollups.partials import aggregate
 from lakehouse.schemas import silver_schema
 from lakehouse.sinks.delta_log import TableLog
-from lakehouse.sinks.onepass import OnePass, write_file
+from lakehouse.sinks.files import write_file
+from lakehouse.sinks.onepass import OnePass
 from lakehouse.sinks.sink import Answer, Sink
 from tests.pipelines import small_pipeline
 

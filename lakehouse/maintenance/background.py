@@ -1,0 +1,126 @@
+"""Maintenance beside a running pipeline: a child process of low priority that can neither stop it nor outlive it.
+
+The child's standard input is a pipe that only the parent holds. When the parent ends, however it ends, the pipe
+closes, and the child ends at once: every step of a pass may be killed at any instruction.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import subprocess
+import sys
+import threading
+import time
+from contextlib import contextmanager, suppress
+from typing import IO, TYPE_CHECKING
+
+from lakehouse.config.models import format_duration
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
+    from lakehouse.config.models import Pipeline
+
+logger = logging.getLogger(__name__)
+
+_FIRST_WAIT_S, _LONGEST_WAIT_S = 1.0, 60.0
+"""Waits before a child that ended is started again; each doubles the one before."""
+_STEADY_S = 120.0
+"""A child that ran for so long had started well: the waits begin anew."""
+_STOP_TIMEOUT_S = 10.0
+_NICENESS = 19
+"""The lowest priority: maintenance takes what the stream leaves."""
+
+
+@contextmanager
+def maintained(path: Path, pipeline: Pipeline) -> Iterator[None]:
+    """Maintain the pipeline's tables while the body runs, where its file asks for that and it runs for long."""
+    if not pipeline.maintenance.background or pipeline.trigger.kind == "available_now":
+        yield
+        return
+    every = format_duration(pipeline.maintenance.every)
+    child = Background([sys.executable, "-m", "lakehouse", "maintain", str(path), "--every", every, "--attached"])
+    child.start()
+    try:
+        yield
+    finally:
+        child.stop()
+
+
+class Background(threading.Thread):
+    """Keeps one child process running until `stop`; never raises."""
+
+    def __init__(self, command: list[str], *, first_wait_s: float = _FIRST_WAIT_S) -> None:
+        super().__init__(name="maintenance", daemon=True)
+        self._command = command
+        self._first_wait_s = first_wait_s
+        self._stopping = threading.Event()
+        self._lock = threading.Lock()
+        self.child: subprocess.Popen[str] | None = None
+
+    def run(self) -> None:
+        """Start the child, and start it again whenever it has ended."""
+        wait_s = self._first_wait_s
+        while not self._stopping.is_set():
+            began = time.monotonic()
+            said = self._run_once()
+            if self._stopping.is_set():
+                return
+            if time.monotonic() - began > _STEADY_S:
+                wait_s = self._first_wait_s
+            logger.warning("maintenance ended and starts again in %.0f s: %s", wait_s, said)
+            self._stopping.wait(wait_s)
+            wait_s = min(2 * wait_s, _LONGEST_WAIT_S)
+
+    def stop(self) -> None:
+        """Ask the child to end between two steps; kill it where that takes long."""
+        with self._lock:
+            self._stopping.set()
+            child = self.child
+        if child is not None:
+            child.terminate()
+            with suppress(subprocess.TimeoutExpired):
+                child.wait(_STOP_TIMEOUT_S)
+            child.kill()
+        self.join(_STOP_TIMEOUT_S)
+
+    def _run_once(self) -> str:
+        """Run the child to its end; the last line that it said."""
+        with self._lock:
+            if self._stopping.is_set():
+                return ""
+            try:
+                child = subprocess.Popen(
+                    self._command,
+                    stdin=subprocess.PIPE,
+                    stdout=subprocess.DEVNULL,
+                    stderr=subprocess.PIPE,
+                    text=True,
+                    errors="replace",
+                    # The terminal's Ctrl-C reaches the parent alone, which then ends its child in order.
+                    start_new_session=True,
+                )
+            except OSError as error:
+                return str(error)
+            self.child = child
+        last = ""
+        with child:
+            for line in child.stderr or ():
+                last = line.strip() or last
+                logger.warning("maintenance: %s", line.rstrip())
+        return last or f"exit code {child.returncode}"
+
+
+def attach(stream: IO[bytes]) -> None:
+    """Lower this process's priority, and end it when `stream` closes: its parent is gone."""
+    with suppress(OSError):
+        os.nice(_NICENESS)
+
+    def watch() -> None:
+        while stream.read(1):
+            pass
+        os._exit(0)
+
+    threading.Thread(target=watch, name="parent", daemon=True).start()

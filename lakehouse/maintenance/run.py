@@ -1,0 +1,310 @@
+"""One pass over a pipeline's tables, and pass after pass: rewrite, checkpoint, vacuum, clean the log.
+
+Each step commits or deletes by itself and leaves the table as every reader expects it, so that a pass may be killed
+at any instruction, started twice, or run beside another one. docs/architecture.md says what a kill leaves behind.
+"""
+
+from __future__ import annotations
+
+import threading
+import time
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+from deltalake.exceptions import DeltaError
+from obstore.exceptions import BaseError
+
+from lakehouse import storage
+from lakehouse.errors import LakehouseError
+from lakehouse.maintenance import cleanup, vacuum
+from lakehouse.maintenance.choose import Limits, choose, simulate
+from lakehouse.maintenance.rewrite import Form, UnreadableFileError, rewrite
+from lakehouse.maintenance.view import LiveFile, open_view
+from lakehouse.sinks.delta_log import TableLog, last_checkpoint
+from lakehouse.sinks.onepass import OnePass
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Iterator
+
+    from lakehouse.config.models import Pipeline
+    from lakehouse.maintenance.view import TableView
+
+MIB = 2**20
+_PASS_S = 30.0
+"""A table's share of a pass, after which the next table has its turn and the rest waits for the next pass."""
+_BACKFILL = 500
+"""Commits from before the first pass that one pass reads in search of removed files; each takes 0.07 ms."""
+_LISTING_S = 600.0
+"""From one search for orphans to the next: it lists the table's folder."""
+
+
+@dataclass
+class TableReport:
+    """What a pass did to one table, or would do.
+
+    Attributes:
+        table: its name.
+        version: newest version after the pass.
+        files_before, files_after, bytes_before, bytes_after: of the live files.
+        rewrites: commits that replaced files; rewritten_files and rewritten_bytes: what they read.
+        given_up: rewrites that a commit in between made void.
+        checkpoint: version of the checkpoint written; None for none.
+        log_files: in the log after the pass; None where it was not listed.
+        log_files_deleted: commits and checkpoints cleaned up.
+        vacuumed_files: replaced files deleted; orphans_deleted, orphan_bytes: those that no commit named.
+        seconds: how long it took; cpu_s: of this process.
+        error: what kept the table from being maintained to the end.
+    """
+
+    table: str
+    version: int = -1
+    files_before: int = 0
+    files_after: int = 0
+    bytes_before: int = 0
+    bytes_after: int = 0
+    rewrites: int = 0
+    rewritten_files: int = 0
+    rewritten_bytes: int = 0
+    given_up: int = 0
+    checkpoint: int | None = None
+    log_files: int | None = None
+    log_files_deleted: int = 0
+    vacuumed_files: int = 0
+    orphans_deleted: int = 0
+    orphan_bytes: int = 0
+    seconds: float = 0.0
+    cpu_s: float = 0.0
+    error: str | None = None
+
+    @property
+    def idle(self) -> bool:
+        """Whether there was nothing to do."""
+        done = (self.rewrites, self.given_up, self.log_files_deleted, self.vacuumed_files, self.orphans_deleted)
+        return not any(done) and self.checkpoint is None and self.error is None
+
+    def __str__(self) -> str:
+        if self.error:
+            return f"{self.table}: {self.error}"
+        size = f"{self.bytes_before / MIB:,.1f} → {self.bytes_after / MIB:,.1f} MiB"
+        done = [f"{self.files_before:,} → {self.files_after:,} files ({size})"]
+        if self.rewrites:
+            done.append(f"{self.rewrites} rewrites of {self.rewritten_files:,} files")
+        if self.checkpoint is not None:
+            done.append(f"checkpoint {self.checkpoint}")
+        if self.log_files is not None:
+            done.append(f"{self.log_files:,} log files, {self.log_files_deleted:,} deleted")
+        if self.vacuumed_files or self.orphans_deleted:
+            done.append(f"{self.vacuumed_files:,} replaced files and {self.orphans_deleted:,} orphans deleted")
+        return f"{self.table}: {', '.join(done)}; {self.seconds:.2f} s"
+
+
+@dataclass
+class _Memory:
+    """What a maintainer remembers of a table between passes. All of it can be found again."""
+
+    tombstones: vacuum.Tombstones = field(default_factory=vacuum.Tombstones)
+    unreadable: set[str] = field(default_factory=set)
+    listed_s: float = float("-inf")
+    log_listed: bool = False
+
+
+class Maintainer:
+    """Keeps the tables of one pipeline small.
+
+    Args:
+        pipeline: whose tables.
+        thorough: every step in each pass, and not only when it is due: for a single pass.
+        stop: set to end between two steps.
+        clock: seconds since 1970 UTC.
+    """
+
+    def __init__(
+        self,
+        pipeline: Pipeline,
+        *,
+        thorough: bool = True,
+        stop: threading.Event | None = None,
+        clock: Callable[[], float] = time.time,
+    ) -> None:
+        self._settings = pipeline.maintenance
+        self._root = storage.resolve_root(pipeline.root)
+        self._thorough = thorough
+        self._stop = stop or threading.Event()
+        self._clock = clock
+        one_pass = OnePass(self._root, pipeline, {})
+        self._forms = {
+            name: Form(schema, "max_event_time", one_pass.gold[name][1])
+            if name in one_pass.gold
+            else Form(schema, pipeline.event_time.column)
+            for name, schema in one_pass.schemas().items()
+        }
+        self._memory = {name: _Memory() for name in self._forms}
+        self._retention_ms = round(self._settings.retention.total_seconds() * 1_000)
+
+    def plan(self) -> list[TableReport]:
+        """What a pass would do to each table. Writes and deletes nothing."""
+        return self._each(self._plan)
+
+    def maintain(self) -> list[TableReport]:
+        """One pass over every table. What fails is in the table's report; the other tables are maintained."""
+        return self._each(self._maintain)
+
+    def _each(self, work: Callable[[TableView, set[str] | None, TableReport], None]) -> list[TableReport]:
+        reports = {name: TableReport(name) for name in self._forms}
+        views = {name: view for name in self._forms if (view := self._open(name, reports[name]))}
+        for name, view in views.items():
+            if self._stop.is_set():
+                break
+            report = reports[name]
+            began, began_cpu = time.perf_counter(), time.process_time()
+            heads = [other.head.batch for other in views.values() if other.head]
+            named = {add["path"] for head in heads for add in head.adds.get(name, ())}
+            with _reported(report):
+                work(view, named if len(views) == len(self._forms) else None, report)
+            report.seconds = round(time.perf_counter() - began, 3)
+            report.cpu_s = round(time.process_time() - began_cpu, 3)
+        return [report for name, report in reports.items() if name in views or report.error]
+
+    def _open(self, name: str, report: TableReport) -> TableView | None:
+        view = None
+        with _reported(report):
+            view = open_view(f"{self._root}/{name}", name, self._forms[name].schema)
+        if view is not None:
+            report.version = view.version
+            report.files_before = report.files_after = len(view.files)
+            report.bytes_before = report.bytes_after = view.bytes
+        return view
+
+    def _limits(self, name: str) -> Limits:
+        return Limits(
+            target=self._settings.target_file_mib * MIB,
+            min_age_ms=round(self._settings.min_age.total_seconds() * 1_000),
+            overlapping=self._forms[name].rollup is not None,
+        )
+
+    def _now_ms(self) -> int:
+        return int(self._clock() * 1_000)
+
+    def _going_on(self) -> bool:
+        return not self._stop.is_set()
+
+    def _plan(self, view: TableView, named: set[str] | None, report: TableReport) -> None:
+        now_ms = self._now_ms()
+        runs, left = simulate(view.files, self._limits(view.name), now_ms)
+        report.rewrites = len(runs)
+        report.rewritten_files = sum(len(run.files) for run in runs)
+        report.rewritten_bytes = sum(run.bytes for run in runs)
+        report.files_after = len(left)
+        if cleanup.checkpoint_due(view, self._settings.checkpoint_every):
+            report.checkpoint = view.version
+        tombstones = vacuum.Tombstones()
+        tombstones.advance(view, backwards=view.version + 1)
+        report.vacuumed_files = len(tombstones.expired(view, before_ms=now_ms - self._retention_ms, named=named or ()))
+        lost = self._orphans(view, named, tombstones, now_ms)
+        report.orphans_deleted, report.orphan_bytes = len(lost), sum(size for _, size in lost)
+        files = cleanup.list_log(view)
+        report.log_files = len(files)
+        if view.head:
+            hint = last_checkpoint(view.store)
+            gone = cleanup.expired(files, head=view.head.version, hint=hint, before_ms=now_ms - self._retention_ms)
+            report.log_files_deleted = len(gone)
+
+    def _maintain(self, view: TableView, named: set[str] | None, report: TableReport) -> None:
+        memory = self._memory[view.name]
+        failure: LakehouseError | None = None
+        try:
+            self._rewrite(view, memory, report)
+        except LakehouseError as error:
+            failure = error  # the other steps need no readable data file
+        if cleanup.checkpoint_due(view, self._settings.checkpoint_every):
+            report.checkpoint = cleanup.write_checkpoint(view)
+        # Before the log is cleaned: what a commit removed is only known while it is there.
+        self._vacuum(view, named, memory, report)
+        if report.checkpoint is not None or self._thorough or not memory.log_listed:
+            self._clean(view, report)
+            memory.log_listed = True
+        if failure:
+            raise failure
+
+    def _rewrite(self, view: TableView, memory: _Memory, report: TableReport) -> None:
+        form, limits = self._forms[view.name], self._limits(view.name)
+        log = TableLog(view.name, view.store, view.version)
+        files = list(view.files)
+        failure: UnreadableFileError | None = None
+        deadline = time.monotonic() + _PASS_S
+        while self._going_on() and time.monotonic() < deadline:
+            run = choose(files, limits, self._now_ms(), but=memory.unreadable)
+            if run is None:
+                break
+            try:
+                adds = rewrite(view.store, view.name, run, form, limits.target)
+            except UnreadableFileError as error:
+                memory.unreadable.add(error.path)
+                failure = error
+                continue
+            if not log.rewrite([(file.path, file.size) for file in run.files], adds, fence=self._settings.retention):
+                report.given_up += 1
+                break  # the next pass sees the table as it is now
+            gone = {file.path for file in run.files}
+            files = [file for file in files if file.path not in gone] + [LiveFile.of_add(add) for add in adds]
+            report.rewrites += 1
+            report.rewritten_files += len(run.files)
+            report.rewritten_bytes += run.bytes
+            report.version = log.version
+            report.files_after, report.bytes_after = len(files), sum(file.size for file in files)
+        if failure:
+            raise failure
+
+    def _vacuum(self, view: TableView, named: set[str] | None, memory: _Memory, report: TableReport) -> None:
+        now_ms = self._now_ms()
+        tombstones = memory.tombstones
+        tombstones.advance(view, backwards=view.version + 1 if self._thorough else _BACKFILL)
+        gone = tombstones.expired(view, before_ms=now_ms - self._retention_ms, named=named or ())
+        deleted = vacuum.delete(view, gone, self._going_on)
+        tombstones.forget(deleted)
+        report.vacuumed_files = len(deleted)
+        if self._thorough or now_ms / 1_000 - memory.listed_s >= _LISTING_S:
+            memory.listed_s = now_ms / 1_000
+            lost = dict(self._orphans(view, named, tombstones, now_ms))
+            deleted = vacuum.delete(view, lost, self._going_on)
+            report.orphans_deleted, report.orphan_bytes = len(deleted), sum(lost[path] for path in deleted)
+            for path in vacuum.staged(view, before_ms=now_ms - self._retention_ms):
+                path.unlink(missing_ok=True)
+
+    def _orphans(
+        self, view: TableView, named: set[str] | None, tombstones: vacuum.Tombstones, now_ms: int
+    ) -> list[tuple[str, int]]:
+        if named is None:
+            return []  # another table cannot be read, and its last batch may name any of these files
+        return vacuum.orphans(
+            view, now_ms=now_ms, retention_ms=self._retention_ms, named=named, removed=tombstones.removed
+        )
+
+    def _clean(self, view: TableView, report: TableReport) -> None:
+        files = cleanup.list_log(view)
+        gone = cleanup.clean_up(view, files, before_ms=self._now_ms() - self._retention_ms, keep_on=self._going_on)
+        report.log_files_deleted = len(gone)
+        report.log_files = len(files) - len(gone)
+
+
+@contextmanager
+def _reported(report: TableReport) -> Iterator[None]:
+    """Whatever keeps a table from being maintained ends up in its report."""
+    try:
+        yield
+    except LakehouseError as error:
+        report.error = str(error)
+    except (DeltaError, BaseError, OSError) as error:
+        report.error = f"the store does not answer as it should: {error}"
+
+
+def follow(
+    pipeline: Pipeline, every_s: float, stop: threading.Event, on_pass: Callable[[Iterable[TableReport]], None]
+) -> None:
+    """Pass after pass, each begun `every_s` after the one before it, until `stop` is set."""
+    maintainer = Maintainer(pipeline, thorough=False, stop=stop)
+    while not stop.is_set():
+        began = time.monotonic()
+        on_pass(maintainer.maintain())
+        stop.wait(max(0.0, every_s - (time.monotonic() - began)))

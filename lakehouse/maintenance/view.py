@@ -1,0 +1,150 @@
+"""One table as maintenance sees it at the beginning of a pass: its live files and the pipeline's last batch."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from datetime import datetime
+from typing import TYPE_CHECKING, Any
+
+import orjson
+import pyarrow as pa
+from deltalake import DeltaTable
+from deltalake.exceptions import DeltaError, TableNotFoundError
+
+from lakehouse.errors import TableError
+from lakehouse.schemas import TIMESTAMP
+from lakehouse.sinks.delta_log import Recorded, find_recorded, require_columns
+from lakehouse.storage import open_store
+
+if TYPE_CHECKING:
+    from obstore.store import ObjectStore
+
+    from lakehouse.chain import Add
+
+_REWRITTEN = re.compile(r"rewrite-(?P<tier>[0-9]{1,3})-[0-9a-f-]{36}\.parquet")
+
+
+@dataclass(frozen=True, slots=True)
+class LiveFile:
+    """One file of the newest version.
+
+    Attributes:
+        path: relative to the table, as the log spells it.
+        size: bytes.
+        rows: as the log counts them; None where it does not.
+        modified_ms: when it was written, ms since 1970 UTC.
+        tier: how many times its rows were rewritten; 0 for a file that the stream wrote.
+        window: first and last window that it holds, µs since 1970 UTC; None where the log does not say.
+    """
+
+    path: str
+    size: int
+    rows: int | None
+    modified_ms: int
+    tier: int = 0
+    window: tuple[int, int] | None = None
+
+    @classmethod
+    def of_add(cls, add: Add) -> LiveFile:
+        """The file that an add action of this project makes part of the table."""
+        stats = orjson.loads(add["stats"])
+        first, last = (
+            _micros(datetime.fromisoformat(moment)) if (moment := stats[key].get("window_start")) else None
+            for key in ("minValues", "maxValues")
+        )
+        return cls(
+            path=add["path"],
+            size=add["size"],
+            rows=stats["numRecords"],
+            modified_ms=add["modificationTime"],
+            tier=_tier(add["path"]),
+            window=None if first is None or last is None else (first, last),
+        )
+
+
+@dataclass(frozen=True)
+class TableView:
+    """One version of a table.
+
+    Attributes:
+        name: such as `silver/feature_events`.
+        url: its folder or s3:// URL.
+        store: the same place.
+        table: the version as delta-rs holds it.
+        version: the newest when the view was taken.
+        files: those that are live in it.
+        head: the pipeline's last batch; None before the first.
+    """
+
+    name: str
+    url: str
+    store: ObjectStore
+    table: DeltaTable
+    version: int
+    files: tuple[LiveFile, ...]
+    head: Recorded | None
+
+    @property
+    def bytes(self) -> int:
+        """Size of the live files."""
+        return sum(file.size for file in self.files)
+
+
+def open_view(url: str, name: str, schema: pa.Schema) -> TableView | None:
+    """The table's newest version; None where there is no table yet.
+
+    Always read anew from the log as it stands: what a process remembers may be of a version that was cleaned up
+    while it stood still.
+
+    Raises:
+        TableError: the table cannot be read, or has other columns than `schema`.
+    """
+    try:
+        table = DeltaTable(url)
+        files = tuple(_live(row) for row in pa.table(table.get_add_actions(flatten=True)).to_pylist())
+    except TableNotFoundError:
+        return None
+    except (DeltaError, OSError, ValueError) as error:
+        raise TableError(
+            f"the table cannot be opened: {error}", where=url, remedy="restore its _delta_log from a backup"
+        ) from error
+    require_columns(table, schema, name)
+    store = open_store(url)
+    return TableView(name, url, store, table, table.version(), files, find_recorded(store, name, table.version()))
+
+
+def rewritten_path(tier: int, unique: str) -> str:
+    """Name of a rewritten file. The tier is in the name because that alone survives every engine's checkpoint."""
+    return f"rewrite-{tier}-{unique}.parquet"
+
+
+def _tier(path: str) -> int:
+    found = _REWRITTEN.fullmatch(path)
+    return int(found["tier"]) if found else 0
+
+
+def _live(row: dict[str, Any]) -> LiveFile:
+    first, last = _micros(row.get("min.window_start")), _micros(row.get("max.window_start"))
+    return LiveFile(
+        path=row["path"],
+        size=row["size_bytes"],
+        rows=row.get("num_records"),
+        modified_ms=_millis(row["modification_time"]),
+        tier=_tier(row["path"]),
+        window=None if first is None or last is None else (first, last),
+    )
+
+
+def _micros(value: Any) -> int | None:  # noqa: ANN401 - what delta-rs makes of a statistic
+    if value is None:
+        return None
+    micros: int = pa.scalar(value, TIMESTAMP).cast(pa.int64()).as_py()
+    return micros
+
+
+def _millis(when: Any) -> int:  # noqa: ANN401 - a number or a time, by delta-rs' version
+    if isinstance(when, int):
+        return when
+    millis: int = pa.scalar(when, pa.timestamp("ms", tz="UTC")).cast(pa.int64()).as_py()
+    return millis
