@@ -158,8 +158,7 @@ class Maintainer:
                 break
             report = reports[name]
             began, began_cpu = time.perf_counter(), time.process_time()
-            heads = [other.head.batch for other in views.values() if other.head]
-            named = {add["path"] for head in heads for add in head.adds.get(name, ())}
+            named = _named(view, views.values())
             with _reported(report):
                 work(view, named if len(views) == len(self._forms) else None, report)
             report.seconds = round(time.perf_counter() - began, 3)
@@ -286,6 +285,21 @@ class Maintainer:
         gone = cleanup.clean_up(view, files, before_ms=self._now_ms() - self._retention_ms, keep_on=self._going_on)
         report.log_files_deleted = len(gone)
         report.log_files = len(files) - len(gone)
+
+
+def _named(view: TableView, views: Iterable[TableView]) -> set[str]:
+    """Files of this table that the last batch of another one names, and that this one has not got yet.
+
+    A crash left them; the pipeline's next start commits them.
+    """
+    own = view.head.batch if view.head else None
+    heads = [other.head.batch for other in views if other.head]
+    return {
+        add["path"]
+        for head in heads
+        if own is None or not head.covers_same(own)
+        for add in head.adds.get(view.name, ())
+    }
 
 
 @contextmanager
