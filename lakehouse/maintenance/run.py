@@ -216,6 +216,9 @@ class Maintainer:
             self._rewrite(view, memory, report)
         except LakehouseError as error:
             failure = error  # the other steps need no readable data file
+        if report.rewrites:
+            # What is deleted below is judged by the newest version, and the checkpoint is of it.
+            view = open_view(view.url, view.name, self._forms[view.name].schema) or view
         if cleanup.checkpoint_due(view, self._settings.checkpoint_every):
             report.checkpoint = cleanup.write_checkpoint(view)
         # Before the log is cleaned: what a commit removed is only known while it is there.

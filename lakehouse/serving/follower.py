@@ -220,7 +220,10 @@ class Follower:
         """Merge the live files that can matter; the newest one always counts, for its event time."""
         oldest = self._clock() * 1000 - max(level.keep for level in self._levels) * 1000 - LATENESS_MS
         ordered = sorted(files, key=lambda file: file.modified_ms)
-        recent = [file for file in ordered if file.modified_ms >= oldest] or ordered[-1:]
+        # A rewritten file is young, whatever it holds; the log says how far its windows reach.
+        recent = [
+            file for file in ordered if min(file.modified_ms, file.last_ms or file.modified_ms) >= oldest
+        ] or ordered[-1:]
         newest_ms: float | None = None
         batch_id: int | None = None
         with ThreadPoolExecutor(READERS, thread_name_prefix="hot-table-reader") as pool:

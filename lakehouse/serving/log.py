@@ -61,10 +61,14 @@ class Commit:
 
 @dataclass(frozen=True, slots=True)
 class LiveFile:
-    """One file of a version's state; `modified_ms` is when it was written, ms since 1970 UTC."""
+    """One file of a version's state.
+
+    `modified_ms` is when it was written, `last_ms` its last window, where the log says so; ms since 1970 UTC.
+    """
 
     path: str
     modified_ms: int
+    last_ms: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,6 +95,8 @@ def open_state(url: str) -> TableState | None:
         actions = table.get_add_actions(flatten=True)
         paths = actions.column("path").to_pylist()
         modified = actions.column("modification_time").to_pylist()
+        known = "max.window_start" in actions.column_names
+        windows = actions.column("max.window_start").to_pylist() if known else [None] * len(paths)
         table_id = str(table.metadata().id)
     except TableNotFoundError:
         return None
@@ -100,7 +106,10 @@ def open_state(url: str) -> TableState | None:
             where=location,
             remedy="see whether `_delta_log` is complete; the reader tries again by itself",
         ) from error
-    files = tuple(LiveFile(unquote(path), _millis(when)) for path, when in zip(paths, modified, strict=True))
+    files = tuple(
+        LiveFile(unquote(path), _millis(when), None if last is None else _millis(last))
+        for path, when, last in zip(paths, modified, windows, strict=True)
+    )
     newest = max((file.modified_ms for file in files), default=0)
     return TableState(table_id=table_id, version=table.version(), timestamp_ms=newest, files=files)
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import os
 import time
-from collections.abc import Sequence
 from datetime import timedelta
 from pathlib import Path
 
@@ -383,7 +382,7 @@ def test_a_table_of_thousands_of_commits_stays_small(tmp_path: Path, monkeypatch
     maintainer = stream.maintainer(0, thorough=False)
     maintainer._clock = clock.time
     pinned: list[tuple[float, DeltaTable, int]] = []
-    for turn in range(90):
+    for turn in range(50):
         for _ in range(every * per_second):
             stream.send(2, at_s=START_S + turn % 30)
             clock.now_s += 1 / per_second
@@ -401,12 +400,12 @@ def test_a_table_of_thousands_of_commits_stays_small(tmp_path: Path, monkeypatch
             assert len(logs) <= bound + bound / spacing + 2
         if turn % 10 == 0:
             pinned.append((clock.now_s, DeltaTable(str(stream.path(GOLD))), stream.sent))
-        for when, table, sent in pinned:
+        for when, table, sent in pinned if turn % 10 == 9 else ():
             if clock.now_s - when < retention:
                 assert sum(table.to_pyarrow_table(columns=["events"])["events"].to_pylist()) == sent
-    assert stream.sent == 7_200
+    assert stream.sent == 4_000
     assert stream.live(GOLD) < 60
-    assert stream.silver()["_offset"].to_pylist() == [*range(3_600)] * 2
+    assert stream.silver()["_offset"].to_pylist() == [*range(2_000)] * 2
     assert stream.gold() == stream.expected_gold()
     fresh = follower(stream, START_S + 10)
     fresh.step()
@@ -414,7 +413,7 @@ def test_a_table_of_thousands_of_commits_stays_small(tmp_path: Path, monkeypatch
     assert watcher.snapshot.generation == 1
     assert watcher.snapshot.cells(1).drop(["ms_kll"]).equals(fresh.snapshot.cells(1).drop(["ms_kll"]))
     stream.open()
-    assert stream.batches == 3_600
+    assert stream.batches == 2_000
 
 
 def test_merging_keeps_columns_types_and_what_cannot_be_merged(stream: Stream) -> None:

@@ -1,0 +1,131 @@
+"""Whatever order the steps come in, and wherever a crash hits them, the tables hold exactly what was appended."""
+
+from __future__ import annotations
+
+import shutil
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import obstore
+import pyarrow as pa
+from hypothesis import HealthCheck, event, given, settings
+from hypothesis import strategies as st
+
+from lakehouse.maintenance import cleanup
+from lakehouse.maintenance.run import Maintainer
+from tests.maintained import GOLD, SILVER, START_S, Stream, age
+
+TABLES = (SILVER, GOLD)
+
+
+class CrashError(BaseException):
+    """The process was killed. Not an Exception: nothing may catch it."""
+
+
+@contextmanager
+def crash_after(operations: int | None) -> Iterator[None]:
+    """Let so many puts and deletes happen, and kill the process at the next one: before it, or just after it."""
+    originals: dict[str, Callable[..., Any]] = {"put": obstore.put, "delete": obstore.delete}
+    left = [operations]
+
+    def wrapped(name: str) -> Callable[..., Any]:
+        def call(*arguments: Any, **options: Any) -> Any:
+            if left[0] is None:
+                return originals[name](*arguments, **options)
+            if left[0] <= 0:
+                raise CrashError
+            left[0] -= 1
+            return originals[name](*arguments, **options)
+
+        return call
+
+    # A checkpoint is two files: the Parquet file, then the hint that names it.
+    write = cleanup.write_checkpoint
+
+    def checkpoint(view: Any) -> int:
+        hint = Path(view.url) / "_delta_log" / "_last_checkpoint"
+        before = hint.read_bytes() if hint.exists() else None
+        if left[0] is not None and left[0] <= 0:
+            raise CrashError
+        version = write(view)
+        if left[0] is not None and left[0] == 1:
+            hint.unlink() if before is None else hint.write_bytes(before)
+            raise CrashError
+        if left[0] is not None:
+            left[0] -= 2
+        return version
+
+    obstore.put, obstore.delete = wrapped("put"), wrapped("delete")
+    cleanup.write_checkpoint = checkpoint
+    try:
+        yield
+    finally:
+        obstore.put, obstore.delete = originals["put"], originals["delete"]
+        cleanup.write_checkpoint = write
+
+
+STEPS = st.one_of(
+    st.tuples(st.just("send"), st.integers(1, 12)),
+    st.tuples(st.just("late"), st.integers(1, 12)),
+    st.tuples(st.just("maintain"), st.just(0)),
+    st.tuples(st.just("maintain"), st.just(0)),
+    st.tuples(st.just("age"), st.just(0)),
+    st.tuples(st.just("restart"), st.just(0)),
+)
+CRASHES = st.one_of(st.none(), st.integers(0, 40))
+
+
+@settings(max_examples=25, deadline=None, suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large])
+@given(st.lists(st.tuples(STEPS, CRASHES), min_size=3, max_size=12))
+def test_the_tables_hold_exactly_what_was_appended(steps: list[tuple[tuple[str, int], int | None]]) -> None:
+    root = Path(tempfile.mkdtemp(prefix="lakehouse-maintained-"))
+    stream = Stream(root)
+    try:
+        for (step, count), crash in steps:
+            try:
+                with crash_after(crash):
+                    _perform(stream, step, count)
+            except CrashError:
+                event(f"crash in {step}")
+                stream.sink.close()
+                stream.open()
+            _require_exact(stream)
+    finally:
+        stream.sink.close()
+        shutil.rmtree(root)
+
+
+def _perform(stream: Stream, step: str, count: int) -> None:
+    match step:
+        case "send" | "late":
+            for number in range(count):
+                stream.send(4, at_s=START_S + number % 3, late=2 if step == "late" else 0)
+        case "maintain":
+            # As if an hour had passed since the last file was written: everything is old enough for every step.
+            reports = Maintainer(stream.pipeline, clock=lambda: time.time() + 3_600).maintain()
+            assert not [report.error for report in reports if report.error]
+            event(f"rewrites {any(report.rewrites for report in reports)}")
+            event(f"log cleaned {any(report.log_files_deleted for report in reports)}")
+            event(f"vacuumed {any(report.vacuumed_files + report.orphans_deleted for report in reports)}")
+        case "age":
+            age(stream.root, 3_600)
+        case "restart":
+            stream.sink.close()
+            stream.open()
+
+
+def _require_exact(stream: Stream) -> None:
+    """Silver holds each record once and as it was; gold is the same aggregate; the next start finds the head."""
+    again = Stream(stream.root)
+    again.sink.close()
+    assert again.sent == stream.sent
+    silver = stream.silver()
+    offsets = list(range(stream.sent // 2))
+    assert silver["_offset"].to_pylist() == offsets * 2
+    numbers = pa.array([2 * offset + partition for partition in (0, 1) for offset in offsets], pa.int64())
+    assert silver["id"].to_pylist() == [f"e{number}" for number in numbers.to_pylist()]
+    assert stream.gold() == stream.expected_gold()
