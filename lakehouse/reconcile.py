@@ -99,8 +99,20 @@ def reconcile(pipeline: Pipeline) -> Reconciliation:
 
     Raises:
         SourceUnavailable: the topic cannot be read.
-        ReconcileError: the tables hold nothing yet, or not all of them have the same last batch.
+        ReconcileError: the tables hold nothing yet, or not all of them have the same last batch, or comparing took
+            longer than maintenance keeps the files of an old version.
     """
+    try:
+        return _compare(pipeline)
+    except FileNotFoundError as error:
+        raise ReconcileError(
+            f"a file of the version that is being compared is gone: {error}",
+            where=pipeline.root,
+            remedy="compare again; where that takes longer than maintenance.retention, raise it",
+        ) from error
+
+
+def _compare(pipeline: Pipeline) -> Reconciliation:
     began = time.perf_counter()
     root = storage.resolve_root(pipeline.root)
     gold = {f"gold/{name}": (grain, rollup) for name, grain, rollup in pipeline.rollup_tables()}

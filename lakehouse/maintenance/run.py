@@ -157,17 +157,14 @@ class Maintainer:
             if self._stop.is_set():
                 break
             report = reports[name]
-            began, began_cpu = time.perf_counter(), time.process_time()
             named = _named(view, views.values())
-            with _reported(report):
+            with _reported(report), _timed(report):
                 work(view, named if len(views) == len(self._forms) else None, report)
-            report.seconds = round(time.perf_counter() - began, 3)
-            report.cpu_s = round(time.process_time() - began_cpu, 3)
         return [report for name, report in reports.items() if name in views or report.error]
 
     def _open(self, name: str, report: TableReport) -> TableView | None:
         view = None
-        with _reported(report):
+        with _reported(report), _timed(report):
             view = open_view(f"{self._root}/{name}", name, self._forms[name].schema)
         if view is not None:
             report.version = view.version
@@ -316,12 +313,33 @@ def _reported(report: TableReport) -> Iterator[None]:
         report.error = f"the store does not answer as it should: {error}"
 
 
+@contextmanager
+def _timed(report: TableReport) -> Iterator[None]:
+    """Add what the body takes to the report."""
+    began, began_cpu = time.perf_counter(), time.process_time()
+    try:
+        yield
+    finally:
+        report.seconds = round(report.seconds + time.perf_counter() - began, 3)
+        report.cpu_s = round(report.cpu_s + time.process_time() - began_cpu, 3)
+
+
 def follow(
     pipeline: Pipeline, every_s: float, stop: threading.Event, on_pass: Callable[[Iterable[TableReport]], None]
 ) -> None:
-    """Pass after pass, each begun `every_s` after the one before it, until `stop` is set."""
+    """Pass after pass, each begun `every_s` after the one before it, until `stop` is set.
+
+    Args:
+        pipeline: whose tables.
+        every_s: seconds.
+        stop: looked at between two steps.
+        on_pass: called with each pass's reports; an error that stays the same is reported once.
+    """
     maintainer = Maintainer(pipeline, thorough=False, stop=stop)
+    known: dict[str, str | None] = {}
     while not stop.is_set():
         began = time.monotonic()
-        on_pass(maintainer.maintain())
+        reports = maintainer.maintain()
+        on_pass([report for report in reports if report.error is None or known.get(report.table) != report.error])
+        known = {report.table: report.error for report in reports}
         stop.wait(max(0.0, every_s - (time.monotonic() - began)))
