@@ -65,7 +65,7 @@ def test_a_damaged_offset_file_is_named_with_the_way_out(tmp_path: Path, content
     (tmp_path / "offsets/0").write_text(content)
     with pytest.raises(CheckpointError, match="offsets/0") as damaged:
         checkpoint.last_planned()
-    assert "move the checkpoint" in str(damaged.value)
+    assert "lakehouse recover" in str(damaged.value)
 
 
 def test_a_missing_offset_file_in_between_is_named(tmp_path: Path) -> None:
