@@ -98,9 +98,8 @@ class TableLog:
                 remedy="`lakehouse doctor` says which file is damaged and what to do; nothing was written",
             ) from error
         store = open_store(url)
-        version = table.version()
-        head = find_head(store, name, version)
-        if head is None and (version > 0 or table.file_uris()):
+        head = find_head(store, name, table.version())
+        if head is None and (table.version() > 0 or table.file_uris()):
             raise UnknownHistory(
                 "the table holds data, but none of its commits says which Kafka offsets it covers",
                 where=f"table {name} at {url}",
@@ -114,7 +113,7 @@ class TableLog:
                 where=f"table {name} at {url}",
                 remedy="restore the files from a backup; `lakehouse doctor` names each. Nothing was written",
             )
-        return cls(name, store, version, head, table.schema())
+        return cls(name, store, table.version(), head, table.schema())
 
     def require_columns(self, schema: pa.Schema) -> None:
         """Refuse a table whose columns, or their types, are not those of the pipeline's file.
@@ -158,7 +157,7 @@ class TableLog:
                 return True
             interposed = _read(self.store, self.name, self.version + 1)
             self.version += 1
-            if _commit_info(interposed).get("txnId") == txn_id:
+            if commit_info(interposed).get("txnId") == txn_id:
                 # The store answered our own put with "exists": the first answer was lost on its way.
                 self.head = batch
                 return True
@@ -172,7 +171,7 @@ class TableLog:
                 where=f"table {self.name}, version {self.version}",
                 remedy="stop the other writer and start the pipeline again",
             )
-        recorded = _commit_info(interposed).get(COMMIT_KEY)
+        recorded = commit_info(interposed).get(COMMIT_KEY)
         if recorded is not None:
             self.head = Batch.from_json(recorded, where=f"table {self.name}, version {self.version}")
             raise SecondDriver(
@@ -210,7 +209,7 @@ class TableLog:
 
     def _put(self, version: int, body: bytes) -> bool:
         try:
-            obstore.put(self.store, _path(version), body, mode="create")
+            obstore.put(self.store, log_path(version), body, mode="create")
         except AlreadyExistsError:
             return False
         return True
@@ -250,7 +249,7 @@ def find_head(store: ObjectStore, name: str, version: int) -> Batch | None:
     """
     for candidate in range(version, max(-1, version - _NEWEST_VERSIONS), -1):
         actions = _read(store, name, candidate)
-        recorded = _commit_info(actions).get(COMMIT_KEY)
+        recorded = commit_info(actions).get(COMMIT_KEY)
         if recorded is not None:
             where = f"table {name}, version {candidate}"
             batch = Batch.from_json(recorded, where=where)
@@ -299,17 +298,19 @@ def parse_actions(body: bytes, *, where: str) -> list[dict[str, Any]]:
 def _read(store: ObjectStore, name: str, version: int) -> list[dict[str, Any]]:
     where = f"table {name}, version {version}"
     try:
-        body = bytes(obstore.get(store, _path(version)).bytes())
+        body = bytes(obstore.get(store, log_path(version)).bytes())
     except FileNotFoundError as error:
         raise TableDamaged("a commit of the log is missing", where=where, remedy=_SEE_DOCTOR) from error
     return parse_actions(body, where=where)
 
 
-def _path(version: int) -> str:
+def log_path(version: int) -> str:
+    """Name of a version's JSON, relative to the table."""
     return f"_delta_log/{version:020d}.json"
 
 
-def _commit_info(actions: list[dict[str, Any]]) -> dict[str, Any]:
+def commit_info(actions: list[dict[str, Any]]) -> dict[str, Any]:
+    """The commit's `commitInfo`; empty where its writer gave none."""
     for action in actions:
         if "commitInfo" in action:
             info: dict[str, Any] = action["commitInfo"]

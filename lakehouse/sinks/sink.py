@@ -18,9 +18,10 @@ from lakehouse.sinks.delta_log import TableLog
 from lakehouse.sinks.onepass import OnePass, write_file
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
+    from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 
     from lakehouse.chain import Add, Offsets
+    from lakehouse.errors import LakehouseError
 
 logger = logging.getLogger(__name__)
 
@@ -37,11 +38,15 @@ class Sink:
         self._pool = ThreadPoolExecutor(len(logs), thread_name_prefix="commit")
 
     @classmethod
-    def open(cls, one_pass: OnePass) -> Sink:
+    def open(cls, one_pass: OnePass, *, joining: Collection[str] = ()) -> Sink:
         """Open every table, made where missing, and finish a batch that had reached only some of them.
 
         The batch is finished in every table that it names, before the pipeline's file is looked at: also in one
         that the file no longer has, or has with other columns.
+
+        Args:
+            one_pass: names the tables.
+            joining: tables that are gone and may join anew, as a person said.
 
         Raises:
             TableError: where a table is damaged, lost, or another one stands in its place.
@@ -51,7 +56,10 @@ class Sink:
         found = find_tables(one_pass.root, schemas)
         last = leading(log.head for log in found.values())
         if last is not None:
-            require_tables(last, found, schemas)
+            heads = {name: log.head for name, log in found.items()}
+            for name, problem in table_problems(last, heads, schemas):
+                if name not in joining:
+                    raise problem
             retired = find_tables(one_pass.root, [name for name in last.adds if name not in schemas])
             _finish(last, {**found, **retired})
         logs = {
@@ -162,28 +170,38 @@ def find_tables(root: str, names: Iterable[str]) -> dict[str, TableLog]:
     return {name: log for name, log in found.items() if log is not None}
 
 
-def require_tables(last: Batch, found: dict[str, TableLog], names: Iterable[str]) -> None:
-    """Refuse tables that cannot be of the history whose last batch is `last`.
+def table_problems(
+    last: Batch, heads: Mapping[str, Batch | None], names: Iterable[str]
+) -> Iterator[tuple[str, LakehouseError]]:
+    """What keeps a table from being of the history whose last batch is `last`.
 
-    Raises:
-        TableLost: where a table is gone or has missed batches.
-        ChainError: where two tables hold the same batch from different runs.
+    Args:
+        last: the newest of the tables' last batches.
+        heads: each table's last batch, None where it has none; a table that is gone is no key.
+        names: the tables that should be there.
+
+    Yields:
+        (table, the error): a `TableLost` where it is gone or has missed batches; a `ChainError` where two tables
+        hold the same batch from different runs.
     """
     for name in names:
-        log = found.get(name)
-        if log is None or log.head is None:
+        head = heads.get(name)
+        if head is None:
             # The tables are made before the first commit, and each has a commit before the second.
-            if name in last.adds and (log is None or last.sequence > 0):
-                raise _lost(name, f"is {'gone' if log is None else 'empty'}", last)
-        elif log.head.covers_same(last):
-            if not log.head.same_attempt(last):
-                raise ChainError(
-                    f"batch {last.batch_id} stands in the tables with files of two different runs",
-                    where=f"table {name}",
-                    remedy="something wrote past the chain: `lakehouse reconcile` says which records are affected",
+            if name in last.adds and (name not in heads or last.sequence > 0):
+                yield name, _lost(name, f"is {'empty' if name in heads else 'gone'}", last)
+        elif head.covers_same(last):
+            if not head.same_attempt(last):
+                yield (
+                    name,
+                    ChainError(
+                        f"batch {last.batch_id} stands in the tables with files of two different runs",
+                        where=f"table {name}",
+                        remedy="something wrote past the chain: `lakehouse reconcile` says which records are affected",
+                    ),
                 )
-        elif name not in last.adds or not follows(log.head.end, last.start):
-            raise _lost(name, f"ends at {describe(log.head.end)}", last)
+        elif name not in last.adds or not follows(head.end, last.start):
+            yield name, _lost(name, f"ends at {describe(head.end)}", last)
 
 
 def _lost(name: str, what: str, last: Batch) -> TableLost:

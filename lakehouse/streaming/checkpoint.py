@@ -17,10 +17,10 @@ from typing import TYPE_CHECKING, Any
 import obstore
 
 from lakehouse.errors import CheckpointDamaged
-from lakehouse.storage import open_store
+from lakehouse.storage import find_store
 
 if TYPE_CHECKING:
-    from obstore.store import ObjectStore
+    from collections.abc import Collection
 
     from lakehouse.chain import Offsets
 
@@ -50,7 +50,6 @@ class Checkpoint:
 
     def __init__(self, url: str) -> None:
         self.url = url
-        self._store: ObjectStore = open_store(url)
 
     def query_id(self) -> str | None:
         """Id of the query that the checkpoint belongs to; None where there is no checkpoint yet.
@@ -67,6 +66,11 @@ class Checkpoint:
             return str(json.loads(body)["id"])
         except (ValueError, KeyError, TypeError) as error:
             raise self._damaged("metadata", f"cannot be read ({error!r})") from error
+
+    def exists(self) -> bool:
+        """Whether there is anything of a checkpoint."""
+        store = find_store(self.url)
+        return store is not None and any(obstore.list(store))
 
     def initial(self) -> Offsets | None:
         """The first offsets of the source, where Spark has settled them: it begins there, whatever it is told.
@@ -107,6 +111,16 @@ class Checkpoint:
         }
         return start, end
 
+    def unreadable(self, *, besides: Collection[int] = ()) -> list[str]:
+        """Files of the offset log that hold no offsets, apart from those of the batches `besides`."""
+        damaged: list[str] = []
+        for batch_id in sorted(self._numbers("offsets") - set(besides)):
+            try:
+                self._offsets(f"offsets/{batch_id}")
+            except CheckpointDamaged:
+                damaged.append(f"offsets/{batch_id}")
+        return damaged
+
     def _offsets(self, path: str) -> Offsets:
         body = self._read(path)
         if body is None:
@@ -123,16 +137,18 @@ class Checkpoint:
             raise self._damaged(path, f"holds no offsets ({error})") from error
 
     def _numbers(self, folder: str) -> set[int]:
+        store = find_store(self.url)
         return {
             int(name)
-            for listed in obstore.list(self._store, prefix=folder)
+            for listed in (obstore.list(store, prefix=folder) if store else ())
             for entry in listed
             if (name := entry["path"].rpartition("/")[2]).isdecimal()
         }
 
     def _read(self, path: str) -> bytes | None:
+        store = find_store(self.url)
         try:
-            return bytes(obstore.get(self._store, path).bytes())
+            return bytes(obstore.get(store, path).bytes()) if store else None
         except FileNotFoundError:
             return None
 

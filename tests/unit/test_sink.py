@@ -5,51 +5,22 @@ from __future__ import annotations
 import shutil
 from pathlib import Path
 
-import orjson
-import pyarrow as pa
 import pytest
 from deltalake import DeltaTable
 
 from lakehouse.chain import Batch
 from lakehouse.errors import SecondDriver, TableError, TableLost
-from lakehouse.rollups.partials import aggregate
-from lakehouse.schemas import silver_schema
 from lakehouse.sinks.delta_log import TableLog
-from lakehouse.sinks.onepass import OnePass, write_file
-from lakehouse.sinks.sink import Answer, Sink
-from tests.pipelines import small_pipeline
+from lakehouse.sinks.onepass import OnePass
+from lakehouse.sinks.sink import Sink
+from tests.pipelines import INGESTED, answers, small_pipeline
 
-INGESTED = 1_700_000_000_000_000
-"""`_ingested_at` of a batch that begins at offset 0; one that begins later is as many µs later."""
 SILVER, QUARANTINE, GOLD = "silver/clicks", "quarantine/clicks", "gold/clicks_by_page_1s"
 
 
 @pytest.fixture
 def one_pass(tmp_path: Path) -> OnePass:
     return OnePass(str(tmp_path), small_pipeline(tmp_path), {})
-
-
-def answers(one_pass: OnePass, first: int, count: int) -> list[Answer]:
-    """What tasks would return for `count` valid rows."""
-    schema = silver_schema(one_pass.pipeline.source.fields)
-    columns = {
-        "at": pa.array([1_700_000_000_000_000] * count, pa.int64()).cast(schema.field("at").type),
-        "_ingested_at": pa.array([INGESTED + first] * count, pa.int64()).cast(schema.field("at").type),
-        "page": pa.array(["home"] * count),
-        "user": pa.array(range(count), pa.int64()),
-        "ms": pa.array([1.0] * count),
-        "status": pa.array(["ok"] * count),
-        "_offset": pa.array(range(first, first + count), pa.int64()),
-    }
-    rows = pa.table(
-        {name: columns.get(name, pa.nulls(count, schema.field(name).type)) for name in schema.names}, schema
-    )
-    add = write_file(one_pass.root, SILVER, rows, "at")
-    partials = aggregate(rows, one_pass.pipeline.rollups["by_page"], "1s", event_time="at")
-    buffer = pa.BufferOutputStream()
-    with pa.ipc.new_stream(buffer, partials.schema) as stream:
-        stream.write_table(partials)
-    return [(SILVER, orjson.dumps([add]), None), (GOLD, None, buffer.getvalue().to_pybytes())]
 
 
 def write(sink: Sink, one_pass: OnePass, first: int, count: int, number: int = 0) -> dict[str, int]:
