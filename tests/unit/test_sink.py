@@ -184,3 +184,36 @@ def test_a_changed_rollup_is_refused_by_its_columns(one_pass: OnePass, tmp_path:
     other = {"by_page": {"dimensions": ["page"], "metrics": [{"name": "slow", "type": "count"}]}}
     with pytest.raises(TableError, match="slow"):
         Sink.open(OnePass(one_pass.root, small_pipeline(tmp_path, rollups=other), {}))
+
+
+def test_a_commit_that_landed_although_the_store_failed_is_there_once(
+    one_pass: OnePass, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    sink = Sink.open(one_pass)
+    put = TableLog._put
+
+    def landed_and_lost(self: TableLog, version: int, body: bytes) -> bool:
+        put(self, version, body)
+        raise OSError("the connection was reset")
+
+    with monkeypatch.context() as patched:
+        patched.setattr(TableLog, "_put", landed_and_lost)
+        with pytest.raises(OSError, match="reset"):
+            write(sink, one_pass, 0, 3)
+    again = Sink.open(one_pass)
+    assert again.holds({"t": {0: 0}}, {"t": {0: 3}})
+    assert total(one_pass, GOLD, "events") == 3
+
+
+def test_an_edited_suite_does_not_change_a_batch_that_was_begun(
+    one_pass: OnePass, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    half_committed(one_pass, monkeypatch)
+    sink = Sink.open(one_pass)
+    # Spark plans the same range again; under the new suite every row of it would be refused.
+    assert sink.holds({"t": {0: 3}}, {"t": {0: 8}})
+    batch = sink.next_batch("q", 1, {"t": {0: 3}}, {"t": {0: 8}}, "another suite")
+    refused = [(QUARANTINE, adds, None) for table, adds, _ in answers(one_pass, 3, 5) if table == SILVER]
+    assert sink.write(batch, refused).suite_sha256 == "sha"
+    assert total(one_pass, GOLD, "events") == 8
+    assert DeltaTable(f"{one_pass.root}/{QUARANTINE}").file_uris() == []
