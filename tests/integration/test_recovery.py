@@ -72,8 +72,6 @@ def test_partitions_added_while_it_runs_are_read_and_a_second_driver_is_refused(
             stack.catch_up()
         admin = AdminClient({"bootstrap.servers": stack.bootstrap})
         admin.create_partitions([NewPartitions(stack.topic, 4)])[stack.topic].result()
-        # To the new partitions only, as soon as a producer sees them.
-        kafka_admin.create_topic(stack.bootstrap, stack.topic, 4)
         until(lambda: len(kafka_admin.topic_partitions(stack.bootstrap, stack.topic)) == 4, "the new partitions")
         producer = Producer({"bootstrap.servers": stack.bootstrap})
         for number in range(100):

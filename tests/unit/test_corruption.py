@@ -16,6 +16,7 @@ import pytest
 from deltalake import DeltaTable, write_deltalake
 
 from lakehouse import kafka_admin
+from lakehouse import topic as kafka_topic
 from lakehouse.chain import Batch, Offsets
 from lakehouse.doctor import Diagnosis, examine
 from lakehouse.errors import (
@@ -34,12 +35,14 @@ from lakehouse.errors import (
 )
 from lakehouse.guard import TopicGuard
 from lakehouse.kafka_admin import TopicState
+from lakehouse.reconcile import reconcile
 from lakehouse.recover import carry_out, make_plan
 from lakehouse.sinks.delta_log import TableLog
 from lakehouse.sinks.onepass import OnePass
 from lakehouse.sinks.sink import Sink
 from lakehouse.streaming.checkpoint import Checkpoint
 from lakehouse.streaming.resume import starting_offsets
+from lakehouse.topic import Record
 from tests.pipelines import answers, small_pipeline
 
 SILVER, QUARANTINE, GOLD = "silver/clicks", "quarantine/clicks", "gold/clicks_by_page_1s"
@@ -642,3 +645,25 @@ def test_a_recovery_that_was_killed_before_it_committed_is_planned_again(
     assert [step.kind for step in make_plan(rest.pipeline).steps] == ["acknowledge"]
     with pytest.raises(RecordsExpired):
         rest.start()
+
+
+def test_records_that_took_the_offsets_of_lost_ones_are_told_apart(
+    rest: AtRest, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The topic lost offsets 10 and 11, which the tables keep, and then got three other records from 10 on."""
+    rest.topic = TopicState("id-1", {0: (0, 10)})
+    carry_out(rest.pipeline, make_plan(rest.pipeline))
+    sink = Sink.open(rest.one_pass)
+    rest.write(sink, 10, 3, 0, "q2")
+    sink.close()
+    assert rest.offsets() == [*range(10), 10, 10, 11, 11, 12]
+    monkeypatch.setattr(kafka_admin, "offsets", lambda *_: {0: (2, 13)})
+    read = [Record(0, offset, b"") for offset in range(2, 13)]
+    monkeypatch.setattr(kafka_topic, "read_range", lambda *_: iter(read))
+    proof = reconcile(rest.pipeline)
+    assert proof.ok, proof
+    assert (proof.records, proof.former_rows, proof.expired_rows) == (11, 2, 2)
+    assert "ACKNOWLEDGED LOSS: the topic lost its end: partition 0 from 10 (tables had read up to 12)" in str(proof)
+    # One that is there twice in the same content is still noticed.
+    write_deltalake(str(rest.root / SILVER), DeltaTable(str(rest.root / SILVER)).to_pyarrow_table(), mode="append")
+    assert reconcile(rest.pipeline).doubled.count == 15
