@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Literal
 from lakehouse import kafka_admin, storage
 from lakehouse.chain import Former, Gap, describe, leading
 from lakehouse.errors import CheckpointError, LakehouseError, OtherTopic, SourceError, TableDamaged, TableLost
-from lakehouse.sinks.delta_log import TableLog, find_head, log_path
+from lakehouse.sinks.delta_log import TableLog, commit_path, find_head
 from lakehouse.sinks.log_files import LogFiles
 from lakehouse.sinks.onepass import OnePass
 from lakehouse.sinks.sink import Sink, latest_ingestion, table_problems
@@ -229,7 +229,7 @@ def _repairs(url: str, name: str) -> tuple[list[Step], Batch | None]:
     if version > 0 and problem:
         reason = f"{name}, version {version}: {problem}"
         action = "move the commit aside: its batch is finished from the other tables, or read from Kafka again"
-        steps.append(Step("set_log_files_aside", reason, action, (f"{name}/{log_path(version)}",), name))
+        steps.append(Step("set_log_files_aside", reason, action, (f"{name}/{commit_path(version)}",), name))
         version -= 1
     try:
         return steps, find_head(store, name, version)

@@ -209,7 +209,7 @@ class TableLog:
 
     def _put(self, version: int, body: bytes) -> bool:
         try:
-            obstore.put(self.store, log_path(version), body, mode="create")
+            obstore.put(self.store, commit_path(version), body, mode="create")
         except AlreadyExistsError:
             return False
         return True
@@ -298,13 +298,13 @@ def parse_actions(body: bytes, *, where: str) -> list[dict[str, Any]]:
 def _read(store: ObjectStore, name: str, version: int) -> list[dict[str, Any]]:
     where = f"table {name}, version {version}"
     try:
-        body = bytes(obstore.get(store, log_path(version)).bytes())
+        body = bytes(obstore.get(store, commit_path(version)).bytes())
     except FileNotFoundError as error:
         raise TableDamaged("a commit of the log is missing", where=where, remedy=_SEE_DOCTOR) from error
     return parse_actions(body, where=where)
 
 
-def log_path(version: int) -> str:
+def commit_path(version: int) -> str:
     """Name of a version's JSON, relative to the table."""
     return f"_delta_log/{version:020d}.json"
 

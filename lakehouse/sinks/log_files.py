@@ -14,7 +14,7 @@ import pyarrow.parquet as pq
 
 from lakehouse.chain import COMMIT_KEY, Batch
 from lakehouse.errors import LakehouseError
-from lakehouse.sinks.delta_log import commit_info, log_path, parse_actions, require_whole
+from lakehouse.sinks.delta_log import commit_info, commit_path, parse_actions, require_whole
 
 if TYPE_CHECKING:
     from obstore.store import ObjectStore
@@ -96,7 +96,7 @@ class LogFiles:
             TableDamaged: it is torn, empty or cut.
         """
         where = f"table {self.name}, version {version}"
-        actions = parse_actions(bytes(obstore.get(self.store, log_path(version)).bytes()), where=where)
+        actions = parse_actions(bytes(obstore.get(self.store, commit_path(version)).bytes()), where=where)
         recorded = commit_info(actions).get(COMMIT_KEY)
         if recorded is not None:
             require_whole(Batch.from_json(recorded, where=where), actions, self.name, where=where)
