@@ -109,9 +109,8 @@ def _from(error: LakehouseError, where: str) -> Finding:
 
 def _log_findings(files: LogFiles) -> Iterator[Finding]:
     """The commits of one table."""
-    problems, _ = files.commit_problems()
     needed = max(files.checkpoints, default=-1)
-    for version, problem in problems.items():
+    for version, problem in files.problems.items():
         where = f"table {files.name}, version {version}"
         if version == files.newest and version > 0:
             yield Finding("error", where, problem, f"{_RECOVER}; its batch is finished or read again")
@@ -170,8 +169,7 @@ def _data_findings(url: str, files: LogFiles, last: Batch | None) -> Iterator[Fi
     for path in sorted(promised - files.data.keys() - live):
         what = f"the data file {path} of the unfinished batch is missing"
         yield Finding("error", where, what, f"{_RESTORE}; the batch cannot be finished without it")
-    removed = files.commit_problems()[1] | files.removed_in_checkpoint()
-    orphans = files.data.keys() - live - {unquote(path) for path in removed} - promised
+    orphans = files.data.keys() - live - {unquote(path) for path in files.removed()} - promised
     if orphans:
         size = sum(files.data[path] for path in orphans)
         what = f"{len(orphans)} files ({size:,} bytes) are named by no commit: attempts that a crash or failure ended"

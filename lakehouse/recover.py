@@ -225,7 +225,7 @@ def _repairs(url: str, name: str) -> tuple[list[Step], Batch | None]:
         paths = tuple(f"{name}/{path}" for path, _ in redundant)
         steps.append(Step("set_log_files_aside", f"{name}: {reason}", action, paths, name))
     version = files.newest
-    problem = files.commit_problems()[0].get(version)
+    problem = files.problems.get(version)
     if version > 0 and problem:
         reason = f"{name}, version {version}: {problem}"
         action = "move the commit aside: its batch is finished from the other tables, or read from Kafka again"

@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import re
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 import obstore
@@ -102,12 +103,18 @@ class LogFiles:
             require_whole(Batch.from_json(recorded, where=where), actions, self.name, where=where)
         return actions
 
-    def commit_problems(self) -> tuple[dict[int, str], set[str]]:
-        """Read every commit once.
+    @property
+    def problems(self) -> dict[int, str]:
+        """Version → what is wrong with its JSON."""
+        return self._read_commits[0]
 
-        Returns:
-            (version → what is wrong with its JSON, paths that the readable commits remove).
-        """
+    def removed(self) -> set[str]:
+        """Paths that the log remembers as removed, as far as it can be read: no orphans, vacuum takes them."""
+        return self._read_commits[1] | self._removed_in_checkpoint()
+
+    @cached_property
+    def _read_commits(self) -> tuple[dict[int, str], set[str]]:
+        """(version → what is wrong with its JSON, paths that the readable commits remove)."""
         problems: dict[int, str] = {}
         removed: set[str] = set()
         for version in self.commits:
@@ -149,8 +156,7 @@ class LogFiles:
             return str(error).splitlines()[0]
         return None
 
-    def removed_in_checkpoint(self) -> set[str]:
-        """Paths that the newest checkpoint remembers as removed."""
+    def _removed_in_checkpoint(self) -> set[str]:
         paths: set[str] = set()
         for part in self.checkpoints.get(max(self.checkpoints, default=-1), []):
             if self.parquet_problem(part) is None:
