@@ -228,6 +228,48 @@ def maintain(
         raise typer.Exit(1)
 
 
+@app.command()
+def recover(
+    pipeline: PipelineFile,
+    *,
+    yes: Annotated[bool, typer.Option("--yes", help="do it without asking")] = False,
+    as_json: Json = False,
+) -> None:
+    """Find out what keeps a pipeline from starting, show the plan, and carry it out. Exit 1 where it is not done."""
+    from lakehouse import embedded, storage
+    from lakehouse.config.loader import load_pipeline
+    from lakehouse.lock import driver_lock
+    from lakehouse.recover import carry_out, make_plan
+
+    with embedded.borrowed() as environ:
+        model = load_pipeline(pipeline, environ)
+        with driver_lock(storage.checkpoint_url(model.root, model.name)):
+            plan = make_plan(model)
+            if not as_json:
+                typer.echo(str(plan))
+            # A script that wants JSON is not asked: without --yes it gets the plan only.
+            agreed = not plan.healthy and (yes or (not as_json and typer.confirm("do this?", default=False)))
+            if agreed:
+                carry_out(model, plan)
+    if as_json:
+        typer.echo(json.dumps(asdict(plan) | {"healthy": plan.healthy, "done": agreed}, indent=2))
+    elif agreed:
+        typer.echo("done")
+    if not plan.healthy and not agreed:
+        raise typer.Exit(1)
+
+
+@app.command()
+def doctor(pipeline: PipelineFile, *, as_json: Json = False) -> None:
+    """Look for damage in tables, checkpoint and topic of a pipeline at rest; writes nothing. Exit 1 if it finds any."""
+    from lakehouse.doctor import examine
+
+    found = examine(load(pipeline))
+    typer.echo(json.dumps(asdict(found) | {"healthy": found.healthy}, indent=2) if as_json else str(found))
+    if not found.healthy:
+        raise typer.Exit(1)
+
+
 @broker_app.command("start")
 def broker_start(
     port: Annotated[int | None, typer.Option(help="9092 or, where that is taken, a free one")] = None,

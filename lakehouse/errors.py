@@ -5,10 +5,21 @@
     + SuiteError                           an expectation suite cannot be loaded or compiled
   x EnvironmentProblem           exit 2    Java or the jars are missing on this machine
   x SourceUnavailable            exit 75   Kafka cannot be reached now; trying again can help
-  x SourceError                  exit 1    the topic is not what the tables remember (gone, made anew, trimmed)
+  x SourceError                  exit 1    the topic is not what the tables remember, or cannot be read
+    + OtherTopic                           the pipeline's file names another topic than the tables do
+    + TopicRecreated                       another topic stands under the name that the tables remember
+    + TopicTruncated                       the topic ends before the tables do
+    + RecordsExpired                       retention removed records before they were read
   x ChainError                   exit 1    offsets of a batch do not follow those in a table's last commit
+    + SecondDriver                         another driver of the same pipeline runs or was quicker
   x CheckpointError              exit 1    Spark's checkpoint and the tables disagree, or it is damaged
-  x TableError                   exit 1    a Delta table is missing, damaged, or not the one expected
+    + CheckpointDamaged                    a file of it is missing or cannot be read
+    + StaleCheckpoint                      an old copy: this pipeline's, but from another time than the tables
+    + ForeignCheckpoint                    it belongs to another query
+  x TableError                   exit 1    a Delta table is not the one expected, or cannot be used
+    + UnknownHistory                       it holds data, and no commit says which offsets it covers
+    + TableDamaged                         its log or its data files are incomplete
+    + TableLost                            it is gone, or has missed batches, while the others went on
   x ReconcileError               exit 1    topic and tables cannot be compared
 """
 
@@ -71,16 +82,60 @@ class SourceError(LakehouseError):
     """The topic is not the one that the tables remember: gone, made anew, or trimmed by retention."""
 
 
+class OtherTopic(SourceError):
+    """The pipeline's file names another topic than the one whose records the tables hold."""
+
+
+class TopicRecreated(SourceError):
+    """The topic was deleted and made anew: the same name and offsets mean other records."""
+
+
+class TopicTruncated(SourceError):
+    """The topic ends before the tables do: records that were read are no longer there."""
+
+
+class RecordsExpired(SourceError):
+    """Retention removed records before they were read."""
+
+
 class ChainError(LakehouseError):
     """The offsets of a batch do not follow those in the last commit of a table."""
+
+
+class SecondDriver(ChainError):
+    """Another driver of the same pipeline runs, or committed first."""
 
 
 class CheckpointError(LakehouseError):
     """Spark's checkpoint is damaged, or it and the tables tell different histories."""
 
 
+class CheckpointDamaged(CheckpointError):
+    """A file of the checkpoint is missing or cannot be read."""
+
+
+class StaleCheckpoint(CheckpointError):
+    """The checkpoint is this pipeline's, but from another time than the tables."""
+
+
+class ForeignCheckpoint(CheckpointError):
+    """The checkpoint belongs to another query than the tables."""
+
+
 class TableError(LakehouseError):
     """A Delta table is missing, damaged, or not the one that was expected."""
+
+
+class UnknownHistory(TableError):
+    """A table holds data, and none of its commits says which Kafka offsets it covers."""
+
+
+class TableDamaged(TableError):
+    """A table's log or data files are incomplete."""
+
+
+class TableLost(TableError):
+    """A table is gone, or has missed batches, while the pipeline's other tables went on."""
 
 
 class ReconcileError(LakehouseError):

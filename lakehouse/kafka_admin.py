@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import logging
 import time
+from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -58,6 +59,8 @@ _PASSING = frozenset(
     }
 )
 """What a broker answers while a topic is being made or its leader changes; gone a moment later."""
+_NO_ID = frozenset({"AAAAAAAAAAAAAAAAAAAAAA", "None", ""})
+"""How a topic without an id is described: Kafka's id of zeros in Base64."""
 AWAY = frozenset(
     {
         KafkaError._TRANSPORT,  # noqa: SLF001
@@ -71,6 +74,19 @@ AWAY = frozenset(
         *_PASSING,
     }
 )
+
+
+@dataclass(frozen=True)
+class TopicState:
+    """What a cluster says about a topic at one moment.
+
+    Attributes:
+        topic_id: Kafka's id of it; None from clusters that know none (before Kafka 2.8).
+        offsets: partition → (earliest offset that is kept, offset that the next record gets).
+    """
+
+    topic_id: str | None
+    offsets: dict[int, tuple[int, int]]
 
 
 def create_topic(
@@ -161,6 +177,20 @@ def topic_id(bootstrap: str, topic: str, client_options: Mapping[str, str] | Non
     return str(_describe(_connect(bootstrap, client_options), bootstrap, topic).topic_id)
 
 
+def topic_state(bootstrap: str, topic: str, client_options: Mapping[str, str] | None = None) -> TopicState:
+    """The topic's id and, per partition, what it holds, open transactions included.
+
+    Raises:
+        SourceUnavailable: no broker answers.
+        SourceError: there is no such topic, or it may not be read.
+    """
+    admin = _connect(bootstrap, client_options)
+    description = _describe(admin, bootstrap, topic)
+    topic_id = str(description.topic_id)
+    known = None if topic_id in _NO_ID else topic_id
+    return TopicState(known, _ranges(admin, bootstrap, topic, _partitions(description)))
+
+
 def offsets(
     bootstrap: str, topic: str, options: Mapping[str, str] | None = None, *, committed: bool = True
 ) -> dict[int, tuple[int, int]]:
@@ -178,6 +208,12 @@ def offsets(
     """
     admin = _connect(bootstrap, options)
     numbers = _partitions(_describe(admin, bootstrap, topic))
+    return _ranges(admin, bootstrap, topic, numbers, committed=committed)
+
+
+def _ranges(
+    admin: AdminClient, bootstrap: str, topic: str, numbers: list[int], *, committed: bool = False
+) -> dict[int, tuple[int, int]]:
     isolation = IsolationLevel.READ_COMMITTED if committed else IsolationLevel.READ_UNCOMMITTED
     earliest, latest = (
         _ask(partial(_offsets_of, admin, topic, numbers, spec, isolation), bootstrap, topic)

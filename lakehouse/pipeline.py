@@ -14,12 +14,15 @@ comes in twice, whatever dies when. docs/architecture.md says what a crash at ea
 from __future__ import annotations
 
 import time
-from dataclasses import dataclass
+from contextlib import closing
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from pyspark.sql import functions as F
 
-from lakehouse import kafka_admin, storage
+from lakehouse import storage
+from lakehouse.guard import TopicGuard
+from lakehouse.lock import driver_lock
 from lakehouse.quality.rules import compile_rules
 from lakehouse.quality.suite import load_suite
 from lakehouse.quality.verdicts import judge
@@ -92,46 +95,38 @@ def run(
 
     Raises:
         SourceUnavailable: Kafka cannot be reached; a later call goes on without loss.
+        SecondDriver: another driver of this pipeline runs.
         LakehouseError: anything else that needs a person.
     """
-    source = pipeline.source
-    options = {name: secret.get_secret_value() for name, secret in source.options.items()}
-    partitions = kafka_admin.topic_partitions(source.servers, source.topic, options)
     suite = load_suite(pipeline.quality.suite)
+    checkpoint = Checkpoint(storage.checkpoint_url(pipeline.root, pipeline.name))
     one_pass = OnePass(storage.resolve_root(pipeline.root), pipeline, storage.storage_environment())
-    checkpoint_url = storage.checkpoint_url(pipeline.root, pipeline.name)
-    checkpoint = Checkpoint(checkpoint_url)
-    sink = Sink.open(one_pass)
-    starting = starting_offsets(sink.head, checkpoint)
 
-    records = kafka.read_stream(spark, source, partitions, starting)
-    results = judged_rows(records, pipeline, suite).mapInArrow(one_pass, RESULT_DDL)
+    with driver_lock(checkpoint.url), closing(Sink.open(one_pass)) as sink:
+        guard = TopicGuard(pipeline.source, sink.head)
+        starting = starting_offsets(sink.head, checkpoint)
+        records = kafka.read_stream(spark, pipeline.source, guard.partitions, starting)
+        one_pass = replace(one_pass, not_before=sink.past.mark)
+        results = judged_rows(records, pipeline, suite).mapInArrow(one_pass, RESULT_DDL)
 
-    def write_batch(results: DataFrame, batch_id: int) -> None:
-        """One micro-batch: run its job, commit its tables. A batch that every table has is not run again."""
-        start, end = checkpoint.range_of(batch_id)
-        if sink.holds(start, end):
-            return
-        began = time.perf_counter()
-        answers = results.collect()
-        ran = time.perf_counter()
-        batch = sink.next_batch(_query_id(checkpoint), batch_id, start, end, suite.sha256)
-        whole = sink.write(batch, answers)
-        on_batch(Committed(whole, ran - began, time.perf_counter() - ran))
+        def write_batch(results: DataFrame, batch_id: int) -> None:
+            """One micro-batch: run its job, commit its tables. A batch that every table has is not run again."""
+            start, end = checkpoint.range_of(batch_id)
+            if sink.holds(start, end):
+                return
+            began = time.perf_counter()
+            answers = results.collect()
+            ran = time.perf_counter()
+            batch = sink.next_batch(_query_id(checkpoint), batch_id, start, end, suite.sha256, guard.topic_ids)
+            whole = sink.write(batch, answers)
+            on_batch(Committed(whole, ran - began, time.perf_counter() - ran))
 
-    handler = streaming.Handler(write_batch, stop)
-    running = streaming.start(
-        results,
-        handler,
-        name=pipeline.name,
-        checkpoint=storage.spark_url(checkpoint_url),
-        trigger=pipeline.trigger,
-    )
-    on_start()
-    try:
-        streaming.await_end(running, handler, stop)
-    finally:
-        sink.close()
+        handler = streaming.Handler(write_batch, stop)
+        where = storage.spark_url(checkpoint.url)
+        running = streaming.start(results, handler, name=pipeline.name, checkpoint=where, trigger=pipeline.trigger)
+        on_start()
+        with guard.explaining(lambda: sink.head):
+            streaming.await_end(running, handler, stop, watch=guard.watch)
 
 
 def _query_id(checkpoint: Checkpoint) -> str:

@@ -8,20 +8,28 @@ from __future__ import annotations
 
 import time
 from dataclasses import dataclass, field
+from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
 import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
 from deltalake import DeltaTable
 from deltalake.exceptions import DeltaError
 
-from lakehouse import storage, topic
+from lakehouse import kafka_admin, storage, topic
 from lakehouse.errors import ReconcileError, TableError
 from lakehouse.kafka_options import librdkafka_options
 from lakehouse.rollups.compare import RollupDifference, compare_rollup
+from lakehouse.schemas import TIMESTAMP
 from lakehouse.sinks.delta_log import find_head
 
 if TYPE_CHECKING:
-    from lakehouse.chain import Batch
+    from collections.abc import Iterable
+
+    import pyarrow.dataset as ds
+
+    from lakehouse.chain import Batch, Former, Gap
     from lakehouse.config.models import Pipeline
 
 _SHOWN = 10
@@ -53,7 +61,11 @@ class Reconciliation:
         doubled: in the tables more than once.
         unknown: in a table, but not in the topic.
         altered: in quarantine with other bytes than in the topic.
-        rollups: each rollup table against silver.
+        rollups: each rollup table against silver, for one that joined later from there on.
+        gaps: offsets that were lost, as a person acknowledged.
+        former: content that the topic has no longer, as a person acknowledged.
+        former_rows: rows taken from it; they are not compared with the topic.
+        expired_rows: rows whose records retention has removed since; they are not compared with the topic.
         seconds: how long the comparison took.
     """
 
@@ -69,6 +81,10 @@ class Reconciliation:
     unknown: Differences
     altered: Differences
     rollups: dict[str, RollupDifference]
+    gaps: tuple[Gap, ...]
+    former: tuple[Former, ...]
+    former_rows: int
+    expired_rows: int
     seconds: float
 
     @property
@@ -90,7 +106,14 @@ class Reconciliation:
         for table, rollup in self.rollups.items():
             verdict = "equal to silver" if rollup.ok else f"{rollup.differing:,} differ: " + "; ".join(rollup.first)
             lines.append(f"{table}: {rollup.cells:,} cells, {verdict}")
-        lines.append(f"{'everything agrees' if self.ok else 'THE TABLES DIFFER FROM THE TOPIC'} ({self.seconds:.1f} s)")
+        if self.expired_rows:
+            lines.append(f"{self.expired_rows:,} rows not compared: retention has removed their records since")
+        if self.former_rows:
+            lines.append(f"{self.former_rows:,} rows not compared: they are of content that the topic has no longer")
+        lines += [_gap_line(gap) for gap in self.gaps] + [_former_line(former) for former in self.former]
+        excepted = ", apart from what was acknowledged" if self.gaps or self.former else ""
+        verdict = f"everything agrees{excepted}" if self.ok else "THE TABLES DIFFER FROM THE TOPIC"
+        lines.append(f"{verdict} ({self.seconds:.1f} s)")
         return "\n".join(lines)
 
 
@@ -119,15 +142,21 @@ def _compare(pipeline: Pipeline) -> Reconciliation:
     silver_name, quarantine_name = f"silver/{pipeline.name}", f"quarantine/{pipeline.name}"
     tables, head = _aligned(root, [silver_name, quarantine_name, *gold])
     name = pipeline.source.topic
-    start, end = head.origin.get(name, {}), head.end.get(name, {})
+    end = head.end.get(name, {})
+    start = _readable(pipeline, head.origin.get(name, {}))
 
-    in_silver = _positions(tables[silver_name])
-    in_quarantine = _positions(tables[quarantine_name])
-    in_topic, altered = _read_topic(pipeline, start, end, tables[quarantine_name])
-    in_tables = {
-        partition: np.concatenate([in_silver.get(partition, _NONE), in_quarantine.get(partition, _NONE)])
-        for partition in in_silver.keys() | in_quarantine.keys() | in_topic.keys()
-    }
+    *former, current = _eras(head.past.former)
+    in_silver = _positions(tables[silver_name], current)
+    in_quarantine = _positions(tables[quarantine_name], current)
+    in_topic, altered = _read_topic(pipeline, start, end, tables[quarantine_name], current)
+    in_tables = _together(in_silver, in_quarantine, in_topic.keys())
+    comparable = {partition: of[of >= start.get(partition, 0)] for partition, of in in_tables.items()}
+    before = [
+        _together(*(_positions(tables[table], era) for table in (silver_name, quarantine_name))) for era in former
+    ]
+    doubled = [
+        _differences({partition: _repeated(of) for partition, of in era.items()}) for era in (in_tables, *before)
+    ]
     return Reconciliation(
         pipeline=pipeline.name,
         topic=name,
@@ -137,12 +166,12 @@ def _compare(pipeline: Pipeline) -> Reconciliation:
         silver=_size(in_silver),
         quarantine=_size(in_quarantine),
         missing=_differences({p: np.setdiff1d(in_topic.get(p, _NONE), of) for p, of in in_tables.items()}),
-        doubled=_differences({p: _repeated(of) for p, of in in_tables.items()}),
-        unknown=_differences({p: np.setdiff1d(of, in_topic.get(p, _NONE)) for p, of in in_tables.items()}),
+        doubled=Differences(sum(era.count for era in doubled), [at for era in doubled for at in era.first][:_SHOWN]),
+        unknown=_differences({p: np.setdiff1d(of, in_topic.get(p, _NONE)) for p, of in comparable.items()}),
         altered=_differences(altered),
         rollups={
             table: compare_rollup(
-                tables[silver_name].to_pyarrow_dataset(),
+                _joined(tables[silver_name], head.past.joined.get(table)),
                 tables[table].to_pyarrow_dataset(),
                 rollup,
                 grain,
@@ -150,8 +179,70 @@ def _compare(pipeline: Pipeline) -> Reconciliation:
             )
             for table, (grain, rollup) in gold.items()
         },
+        gaps=head.past.gaps,
+        former=head.past.former,
+        former_rows=sum(_size(era) for era in before),
+        expired_rows=_size(in_tables) - _size(comparable),
         seconds=time.perf_counter() - began,
     )
+
+
+def _gap_line(gap: Gap) -> str:
+    return (
+        f"ACKNOWLEDGED GAP: partition {gap.partition}, offsets {gap.start}–{gap.end}: {gap.reason}"
+        f" (acknowledged {_moment(gap.acknowledged_ms)})"
+    )
+
+
+def _former_line(former: Former) -> str:
+    cut = ", ".join(
+        f"partition {number} from {offset} (tables had read up to {former.end[number]})"
+        for number, offset in sorted(former.cut.items())
+    )
+    return f"ACKNOWLEDGED LOSS: {former.reason}: {cut} (acknowledged {_moment(former.acknowledged_ms)})"
+
+
+def _moment(ms: int) -> str:
+    return f"{datetime.fromtimestamp(ms / 1_000, UTC):%Y-%m-%d %H:%M:%S} UTC"
+
+
+def _readable(pipeline: Pipeline, origin: dict[int, int]) -> dict[int, int]:
+    """Where the comparison begins: where the pipeline began, or at the earliest records that are kept."""
+    source = pipeline.source
+    options = {name: secret.get_secret_value() for name, secret in source.options.items()}
+    kept = kafka_admin.offsets(source.servers, source.topic, options)
+    return {partition: max(offset, kept.get(partition, (0, 0))[0]) for partition, offset in origin.items()}
+
+
+def _eras(formers: tuple[Former, ...]) -> list[pc.Expression]:
+    """A filter for the rows of each former content of the topic, and last the one for what it holds now."""
+    left = pc.scalar(True)
+    eras: list[pc.Expression] = []
+    for former in formers:
+        behind = pc.scalar(False)
+        for partition, offset in former.cut.items():
+            behind |= (pc.field("_partition") == partition) & (pc.field("_offset") >= offset)
+        inside = behind & (pc.field("_ingested_at") <= _instant(former.mark))
+        eras.append(left & inside)
+        left &= ~inside
+    return [*eras, left]
+
+
+def _instant(us: int) -> pa.Scalar:
+    return pa.scalar(us, pa.int64()).cast(TIMESTAMP)
+
+
+def _joined(silver: DeltaTable, mark: int | None) -> ds.Dataset:
+    """Silver's rows that are in a table which joined at `mark`; all of them for one from the beginning."""
+    rows = silver.to_pyarrow_dataset()
+    return rows if mark is None else rows.filter(pc.field("_ingested_at") > _instant(mark))
+
+
+def _together(left: _Positions, right: _Positions, partitions: Iterable[int] = ()) -> _Positions:
+    return {
+        partition: np.concatenate([left.get(partition, _NONE), right.get(partition, _NONE)])
+        for partition in left.keys() | right.keys() | set(partitions)
+    }
 
 
 _NONE = np.empty(0, dtype=np.int64)
@@ -200,17 +291,17 @@ def _state(heads: dict[str, Batch | None]) -> str:
     return ", ".join(f"{name} at batch {head.batch_id if head else 'none'}" for name, head in heads.items())
 
 
-def _positions(table: DeltaTable) -> _Positions:
-    rows = table.to_pyarrow_dataset().to_table(columns=["_partition", "_offset"])
+def _positions(table: DeltaTable, era: pc.Expression) -> _Positions:
+    rows = table.to_pyarrow_dataset().to_table(columns=["_partition", "_offset"], filter=era)
     partitions, offsets = rows["_partition"].to_numpy(), rows["_offset"].to_numpy()
     return {int(partition): offsets[partitions == partition] for partition in np.unique(partitions)}
 
 
 def _read_topic(
-    pipeline: Pipeline, start: dict[int, int], end: dict[int, int], quarantine: DeltaTable
+    pipeline: Pipeline, start: dict[int, int], end: dict[int, int], quarantine: DeltaTable, era: pc.Expression
 ) -> tuple[_Positions, _Positions]:
     """(offsets in the topic, offsets whose bytes in quarantine differ from the topic's)."""
-    kept = quarantine.to_pyarrow_dataset().to_table(columns=["_partition", "_offset", "_value"])
+    kept = quarantine.to_pyarrow_dataset().to_table(columns=["_partition", "_offset", "_value"], filter=era)
     values: dict[tuple[int, int], bytes | None] = dict(
         zip(
             zip(kept["_partition"].to_pylist(), kept["_offset"].to_pylist(), strict=True),

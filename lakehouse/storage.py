@@ -6,6 +6,7 @@ import os
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import obstore
 from obstore.store import LocalStore, S3Store
 
 from lakehouse.errors import ConfigError
@@ -37,6 +38,29 @@ def open_store(url: str) -> ObjectStore:
     if url.startswith("s3://"):
         return S3Store.from_url(url)
     return LocalStore(url, mkdir=True)
+
+
+def find_store(url: str) -> ObjectStore | None:
+    """`open_store` for those who only read: makes no folder; None where a local one does not exist."""
+    if not url.startswith("s3://") and not Path(url).is_dir():
+        return None
+    return open_store(url)
+
+
+def move(root: str, path: str, to: str) -> None:
+    """Move a file or folder within a root; both paths are relative to it.
+
+    On a local disk this is one rename. In a bucket each object is moved by itself, so that a move that was cut
+    short leaves a rest, which the same call moves too.
+    """
+    if root.startswith("s3://"):
+        store = open_store(root)
+        for name in [entry["path"] for listed in obstore.list(store, prefix=path) for entry in listed]:
+            obstore.rename(store, name, f"{to}{name.removeprefix(path)}")
+        return
+    target = Path(root) / to
+    target.parent.mkdir(parents=True, exist_ok=True)
+    (Path(root) / path).rename(target)
 
 
 def spark_url(url: str) -> str:

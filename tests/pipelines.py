@@ -5,7 +5,15 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+import orjson
+import pyarrow as pa
+
 from lakehouse.config.models import Pipeline
+from lakehouse.rollups.partials import aggregate
+from lakehouse.schemas import silver_schema
+from lakehouse.sinks.files import write_file
+from lakehouse.sinks.onepass import OnePass
+from lakehouse.sinks.sink import Answer
 
 SUITE = Path(__file__).parent.parent / "expectations" / "feature_events.json"
 
@@ -44,3 +52,35 @@ def small_pipeline(root: Path, **changes: Any) -> Pipeline:
         },
     }
     return Pipeline.model_validate(raw | changes)
+
+
+INGESTED = 1_700_000_000_000_000
+"""`_ingested_at` of a batch that begins at offset 0; one that begins later is as many µs later."""
+
+
+def answers(one_pass: OnePass, first: int, count: int) -> list[Answer]:
+    """What tasks would return for `count` valid rows."""
+    name = one_pass.pipeline.name
+    schema = silver_schema(one_pass.pipeline.source.fields)
+    columns = {
+        "at": pa.array([1_700_000_000_000_000] * count, pa.int64()).cast(schema.field("at").type),
+        "_ingested_at": pa.array([INGESTED + first] * count, pa.int64()).cast(schema.field("at").type),
+        "page": pa.array(["home"] * count),
+        "user": pa.array(range(count), pa.int64()),
+        "ms": pa.array([1.0] * count),
+        "status": pa.array(["ok"] * count),
+        "_partition": pa.array([0] * count, pa.int32()),
+        "_offset": pa.array(range(first, first + count), pa.int64()),
+    }
+    rows = pa.table(
+        {column: columns.get(column, pa.nulls(count, schema.field(column).type)) for column in schema.names}, schema
+    )
+    add = write_file(one_pass.root, f"silver/{name}", rows, "at")
+    partials = aggregate(rows, one_pass.pipeline.rollups["by_page"], "1s", event_time="at")
+    buffer = pa.BufferOutputStream()
+    with pa.ipc.new_stream(buffer, partials.schema) as stream:
+        stream.write_table(partials)
+    return [
+        (f"silver/{name}", orjson.dumps([add]), None),
+        (f"gold/{name}_by_page_1s", None, buffer.getvalue().to_pybytes()),
+    ]

@@ -228,7 +228,7 @@ class Maintainer:
 
     def _rewrite(self, view: TableView, memory: _Memory, report: TableReport) -> None:
         form, limits = self._forms[view.name], self._limits(view.name)
-        log = TableLog(view.name, view.store, view.version)
+        log = TableLog(view.name, view.store, view.version, None, view.table.schema())
         files = list(view.files)
         failure: UnreadableFileError | None = None
         deadline = time.monotonic() + _PASS_S

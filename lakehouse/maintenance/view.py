@@ -109,7 +109,7 @@ def open_view(url: str, name: str, schema: pa.Schema) -> TableView | None:
         raise TableError(
             f"the table cannot be opened: {error}", where=url, remedy="restore its _delta_log from a backup"
         ) from error
-    require_columns(table, schema, name)
+    require_columns(table.schema(), schema, name)
     store = open_store(url)
     return TableView(name, url, store, table, table.version(), files, find_recorded(store, name, table.version()))
 

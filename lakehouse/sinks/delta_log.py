@@ -16,22 +16,24 @@ import time
 import uuid
 from dataclasses import dataclass, field
 from datetime import timedelta
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
+from urllib.parse import unquote
 
 import obstore
 import orjson
-from deltalake import DeltaTable
-from deltalake.exceptions import DeltaError, TableNotFoundError
+import pyarrow as pa
+from deltalake import DeltaTable, Schema
+from deltalake.exceptions import DeltaError
 from obstore.exceptions import AlreadyExistsError
 
-from lakehouse.chain import COMMIT_KEY, Batch, decide, encode
-from lakehouse.errors import ChainError, TableError
+from lakehouse.chain import COMMIT_KEY, Batch, decide, describe, encode
+from lakehouse.errors import ChainError, SecondDriver, TableDamaged, TableError, UnknownHistory
 from lakehouse.storage import open_store
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
-    import pyarrow as pa
     from obstore.store import ObjectStore
 
     from lakehouse.chain import Add
@@ -44,6 +46,7 @@ _STALL_S = 30.0
 """A process that has not seen the log for so long asks, after a put, whether the log went on without it."""
 _FENCE = 0.5
 """Share of the retention after which a rewrite that has not been committed is given up."""
+_SEE_DOCTOR = "`lakehouse doctor` says what to do; nothing was written"
 
 Actions = list[dict[str, Any]]
 """What one commit says: each action is a dict with its kind as the one key."""
@@ -85,46 +88,69 @@ class TableLog:
         store: the table's folder.
         version: last version known.
         head: last batch of the pipeline in the log; None for a table without one.
+        columns: the table's columns, as the log says.
     """
 
     name: str
     store: ObjectStore
     version: int
-    head: Batch | None = field(default=None)
+    head: Batch | None
+    columns: Schema
     _seen_s: float = field(default_factory=time.time, repr=False)
     """When `version` was last known to be the newest."""
 
     @classmethod
     def open(cls, url: str, name: str, schema: pa.Schema, *, retention: timedelta = timedelta(hours=1)) -> TableLog:
-        """Open the table at `url`, made where it is missing.
+        """Open the table at `url`, made with `schema` where it is missing; see `find` for what is raised."""
+        log = cls.find(url, name)
+        if log is not None:
+            return log
+        open_store(url)  # makes the folder, which a local table needs
+        try:
+            DeltaTable.create(url, schema, name=name.replace("/", "_"), configuration=configuration(retention))
+        except (DeltaError, OSError) as error:
+            # Another driver may have been quicker; then there is a table now.
+            if not table_exists(url):
+                raise TableError(f"the table cannot be made: {error}", where=url) from error
+        made = cls.find(url, name)
+        assert made is not None, "a table that was made is there"  # noqa: S101 - just made
+        return made
+
+    @classmethod
+    def find(cls, url: str, name: str) -> TableLog | None:
+        """The table at `url`, with every file that its log names; None where there is none. Makes nothing.
 
         Raises:
-            TableError: where the table cannot be read or has other columns than `schema`.
+            TableDamaged: where the log or a data file is incomplete.
+            UnknownHistory: where the table holds data, but no commit of this pipeline.
         """
+        if not table_exists(url):
+            return None
         try:
-            try:
-                table = DeltaTable(url)
-            except TableNotFoundError:
-                store = open_store(url)
-                del store  # made the folder, which a local table needs
-                title = name.replace("/", "_")
-                table = DeltaTable.create(url, schema, name=title, configuration=configuration(retention))
+            table = DeltaTable(url)
         except (DeltaError, OSError) as error:
-            raise TableError(
-                f"the table cannot be opened: {error}",
-                where=url,
-                remedy="restore its _delta_log from a backup",
+            raise TableDamaged(
+                f"the table's log cannot be read: {first_line(error)}",
+                where=f"table {name} at {url}",
+                remedy="`lakehouse doctor` says which file is damaged and what to do; nothing was written",
             ) from error
-        require_columns(table, schema, name)
-        log = cls(name, open_store(url), table.version())
-        log.head = find_head(log.store, name, log.version)
-        if log.head is None and (log.version > 0 or table.file_uris()):
-            raise TableError(
+        store = open_store(url)
+        head = find_head(store, name, table.version())
+        if head is None and (table.version() > 0 or table.file_uris()):
+            raise UnknownHistory(
                 "the table holds data, but none of its commits says which Kafka offsets it covers",
                 where=f"table {name} at {url}",
-                remedy="it was not written by this pipeline: give the pipeline another name or root",
+                remedy="it was not written by this pipeline: move it away, or give the pipeline another name or root",
             )
-        return log
+        damaged = damaged_files(store, table)
+        if damaged:
+            path, what = damaged[0]
+            raise TableDamaged(
+                f"{len(damaged)} data files of the table are not as its log says; the first, {path}, {what}",
+                where=f"table {name} at {url}",
+                remedy="restore the files from a backup; `lakehouse doctor` names each. Nothing was written",
+            )
+        return cls(name, store, table.version(), head, table.schema())
 
     def append(self, batch: Batch) -> bool:
         """Commit the batch's files for this table, exactly once.
@@ -133,7 +159,8 @@ class TableLog:
             False where the table has this batch already.
 
         Raises:
-            ChainError: where the batch does not follow the table's last one, also when another driver was quicker.
+            ChainError: where the batch does not follow the table's last one.
+            SecondDriver: where another driver was quicker.
             TableError: where another writer changed the table's columns or protocol meanwhile.
         """
         if decide(self.head, batch, table=self.name) == "skip":
@@ -171,7 +198,7 @@ class TableLog:
                 "metaData" in action or "protocol" in action or action.get("remove", {}).get("path") in paths
                 for action in interposed
             )
-            return not touched and _commit_info(interposed).get("timestamp", 0) <= latest_ms
+            return not touched and commit_info(interposed).get("timestamp", 0) <= latest_ms
 
         return self._commit(_rewrite_actions(removed, adds), admit)
 
@@ -192,7 +219,7 @@ class TableLog:
             interposed = _read(self.store, self.name, self.version + 1)
             self.version += 1
             self._seen_s = time.time()
-            if _commit_info(interposed).get("txnId") == txn_id:
+            if commit_info(interposed).get("txnId") == txn_id:
                 # The store answered our own put with "exists": the first answer was lost on its way.
                 return True
             if not admit(interposed):
@@ -224,15 +251,16 @@ class TableLog:
                 where=f"table {self.name}, version {self.version}",
                 remedy="stop the other writer and start the pipeline again",
             )
-        recorded = _commit_info(interposed).get(COMMIT_KEY)
+        recorded = commit_info(interposed).get(COMMIT_KEY)
         if recorded is not None:
             self.head = Batch.from_json(recorded, where=f"table {self.name}, version {self.version}")
-            if decide(self.head, batch, table=self.name) == "skip":
-                raise ChainError(
-                    f"another driver committed batch {self.head.batch_id} of this pipeline first",
-                    where=f"table {self.name}, version {self.version}",
-                    remedy="run one driver per pipeline; stop this one or the other",
-                )
+            raise SecondDriver(
+                f"another driver of this pipeline was quicker: it committed batch {self.head.batch_id} of query"
+                f" {self.head.query_id} ({describe(self.head.start)} up to {describe(self.head.end)}) before batch"
+                f" {batch.batch_id} of query {batch.query_id} ({describe(batch.start)} up to {describe(batch.end)})",
+                where=f"table {self.name}, version {self.version}",
+                remedy="run one driver per pipeline; this one has stopped, and no table shows anything of its batch",
+            )
 
     def _put(self, version: int, body: bytes) -> bool:
         try:
@@ -284,10 +312,62 @@ def _rewrite_actions(removed: Sequence[tuple[str, int]], adds: Sequence[Add]) ->
     ]
 
 
+def require_columns(columns: Schema, schema: pa.Schema, name: str) -> None:
+    """Refuse a table whose columns, or their types, are not those of the pipeline's file.
+
+    Args:
+        columns: as the table's log says.
+        schema: as the pipeline's file says.
+        name: the table's, for the message.
+
+    Raises:
+        TableError: naming every column that differs.
+    """
+    wanted = Schema.from_arrow(schema)
+    if columns == wanted:
+        return
+    found = {field.name: field for field in columns.fields}
+    asked = {field.name: field for field in wanted.fields}
+    raise TableError(
+        "the table's columns are not those of the pipeline:"
+        f" missing {[name for name in asked if name not in found]},"
+        f" unexpected {[name for name in found if name not in asked]},"
+        f" of another type {[name for name in asked if name in found and asked[name] != found[name]]}",
+        where=f"table {name}",
+        remedy="undo the edit of the pipeline's file, or give the pipeline another name or root",
+    )
+
+
+def table_exists(url: str) -> bool:
+    """Whether there is a Delta log at `url`; makes nothing."""
+    # Not asked of delta-rs, to which a log without its first version is no table at all.
+    if "://" in url:
+        return any(obstore.list(open_store(url), prefix="_delta_log"))
+    log = Path(url) / "_delta_log"
+    return log.is_dir() and any(log.iterdir())
+
+
+def damaged_files(store: ObjectStore, table: DeltaTable) -> list[tuple[str, str]]:
+    """(path, what is wrong) of each data file that is missing or has another size than the log says.
+
+    One listing of the table's folder. It comes after the table was opened, so that files added meanwhile, by
+    maintenance, are never missed in it.
+    """
+    actions = pa.table(table.get_add_actions())
+    named = zip(actions["path"].to_pylist(), actions["size_bytes"].to_pylist(), strict=True)
+    present = {entry["path"]: entry["size"] for listed in obstore.list(store) for entry in listed}
+    return [
+        (path, "is missing" if size is None else f"has {size:,} bytes instead of {expected:,}")
+        for path, expected in named
+        if (size := present.get(unquote(path))) != expected
+    ]
+
+
 def find_head(store: ObjectStore, name: str, version: int) -> Batch | None:
     """The last batch that the pipeline committed at or before `version`; None where there is none.
 
     Raises:
+        TableDamaged: where a commit cannot be read, or lacks files that it says it adds.
         TableError: as `find_recorded`.
     """
     recorded = find_recorded(store, name, version)
@@ -300,13 +380,17 @@ def find_recorded(store: ObjectStore, name: str, version: int) -> Recorded | Non
     Log clean-up never deletes that commit nor any after it, so the search ends whatever the table's age.
 
     Raises:
-        TableError: where a commit cannot be read, or the table is old and no recent commit is the pipeline's.
+        TableDamaged: where a commit cannot be read, or lacks files that it says it adds.
+        TableError: where the table is old and no recent commit is the pipeline's.
     """
     for candidate in range(version, max(-1, version - _NEWEST_VERSIONS), -1):
-        info = _commit_info(_read(store, name, candidate))
+        actions = _read(store, name, candidate)
+        info = commit_info(actions)
         recorded = info.get(COMMIT_KEY)
         if recorded is not None:
-            batch = Batch.from_json(recorded, where=f"table {name}, version {candidate}")
+            where = f"table {name}, version {candidate}"
+            batch = Batch.from_json(recorded, where=where)
+            require_whole(batch, actions, name, where=where)
             return Recorded(batch, candidate, info["timestamp"])
     if version >= _NEWEST_VERSIONS:
         raise TableError(
@@ -326,24 +410,53 @@ def last_checkpoint(store: ObjectStore) -> int:
         return -1
 
 
+def require_whole(batch: Batch, actions: Actions, name: str, *, where: str) -> None:
+    """Refuse a commit that was cut at the end of a line: other readers of Delta take it as it stands.
+
+    Raises:
+        TableDamaged: where files that the batch adds to the table are not among its actions.
+    """
+    added = {action["add"]["path"] for action in actions if "add" in action}
+    lacking = [add["path"] for add in batch.adds.get(name, []) if add["path"] not in added]
+    if lacking:
+        raise TableDamaged(
+            f"the commit is cut: it lacks {len(lacking)} of the files that its batch {batch.batch_id} adds",
+            where=where,
+            remedy="`lakehouse doctor` says what to do; nothing was written",
+        )
+
+
+def parse_actions(body: bytes, *, where: str) -> Actions:
+    """The actions of one commit.
+
+    Raises:
+        TableDamaged: where a line is not JSON, or there is none: delta-rs reads an empty file as an empty commit.
+    """
+    try:
+        actions = [orjson.loads(line) for line in body.splitlines() if line.strip()]
+    except orjson.JSONDecodeError as error:
+        raise TableDamaged(f"a commit of the log is torn: {error}", where=where, remedy=_SEE_DOCTOR) from error
+    if not actions:
+        raise TableDamaged("a commit of the log is empty", where=where, remedy=_SEE_DOCTOR)
+    return actions
+
+
 def _read(store: ObjectStore, name: str, version: int) -> Actions:
+    where = f"table {name}, version {version}"
     try:
         body = bytes(obstore.get(store, commit_path(version)).bytes())
-        return [orjson.loads(line) for line in body.splitlines() if line]
-    except (FileNotFoundError, orjson.JSONDecodeError) as error:
-        raise TableError(
-            f"a commit of the log cannot be read: {error}",
-            where=f"table {name}, version {version}",
-            remedy="restore the file from a backup; nothing was written",
-        ) from error
+    except FileNotFoundError as error:
+        raise TableDamaged("a commit of the log is missing", where=where, remedy=_SEE_DOCTOR) from error
+    return parse_actions(body, where=where)
 
 
 def commit_path(version: int) -> str:
-    """Where a version's commit stands, relative to the table."""
+    """Name of a version's JSON, relative to the table."""
     return f"_delta_log/{version:020d}.json"
 
 
-def _commit_info(actions: Actions) -> dict[str, Any]:
+def commit_info(actions: Actions) -> dict[str, Any]:
+    """The commit's `commitInfo`; empty where its writer gave none."""
     for action in actions:
         if "commitInfo" in action:
             info: dict[str, Any] = action["commitInfo"]
@@ -351,16 +464,6 @@ def _commit_info(actions: Actions) -> dict[str, Any]:
     return {}
 
 
-def require_columns(table: DeltaTable, schema: pa.Schema, name: str) -> None:
-    """Refuse a table whose columns are not the pipeline's (TableError)."""
-    import pyarrow as pa  # noqa: PLC0415 - only its schema class, and only here
-
-    found = pa.schema(table.schema().to_arrow())
-    if found.names != schema.names:
-        missing = [column for column in schema.names if column not in found.names]
-        surplus = [column for column in found.names if column not in schema.names]
-        raise TableError(
-            f"the table's columns are not those of the pipeline: missing {missing}, unexpected {surplus}",
-            where=f"table {name}",
-            remedy="give the pipeline another name or root, or move the table away",
-        )
+def first_line(error: Exception) -> str:
+    """What an error of another library says, without its stack."""
+    return next((line.strip() for line in str(error).splitlines() if line.strip()), type(error).__name__)[:300]

@@ -41,11 +41,13 @@ class OnePass:
         root: resolved root of the tables.
         pipeline: the pipeline's file.
         environment: AWS_* variables of the driver, for object stores.
+        not_before: every row is ingested later than this, whatever the clock says; µs since 1970 UTC.
     """
 
     root: str
     pipeline: Pipeline
     environment: dict[str, str]
+    not_before: int = 0
 
     @property
     def silver(self) -> str:
@@ -89,7 +91,7 @@ class OnePass:
             return
         os.environ.update(self.environment)
         rows = pa.Table.from_batches(received)
-        now = pa.scalar(time.time_ns() // 1_000, pa.int64()).cast(TIMESTAMP)
+        now = pa.scalar(max(time.time_ns() // 1_000, self.not_before + 1), pa.int64()).cast(TIMESTAMP)
         rows = rows.append_column("_ingested_at", pa.repeat(now, rows.num_rows))
         valid = rows.filter(pc.invert(rows["_refused"]))
         refused = self._with_contract_errors(rows.filter(rows["_refused"]))

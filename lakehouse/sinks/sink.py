@@ -9,16 +9,19 @@ from typing import TYPE_CHECKING
 
 import orjson
 import pyarrow as pa
+import pyarrow.compute as pc
+from deltalake import DeltaTable
 
-from lakehouse.chain import Batch, describe, extend_origin
-from lakehouse.errors import ChainError
-from lakehouse.sinks.delta_log import TableLog
+from lakehouse.chain import Batch, Past, describe, extend_origin, follows, leading
+from lakehouse.errors import ChainError, TableLost
+from lakehouse.sinks.delta_log import TableLog, require_columns
 from lakehouse.sinks.files import write_file
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
+    from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 
     from lakehouse.chain import Add, Offsets
+    from lakehouse.errors import LakehouseError
     from lakehouse.sinks.onepass import OnePass
 
 logger = logging.getLogger(__name__)
@@ -36,21 +39,40 @@ class Sink:
         self._pool = ThreadPoolExecutor(len(logs), thread_name_prefix="commit")
 
     @classmethod
-    def open(cls, one_pass: OnePass) -> Sink:
+    def open(cls, one_pass: OnePass, *, joining: Collection[str] = ()) -> Sink:
         """Open every table, made where missing, and finish a batch that had reached only some of them.
 
+        The batch is finished in every table that it names, before the pipeline's file is looked at: also in one
+        that the file no longer has, or has with other columns.
+
+        Args:
+            one_pass: names the tables.
+            joining: tables that are gone and may join anew, as a person said.
+
         Raises:
-            TableError: where a table is damaged or another one stands in its place.
+            TableError: where a table is damaged, lost, or another one stands in its place.
             ChainError: where the tables' last batches cannot be of one history.
         """
+        schemas = one_pass.schemas()
         retention = one_pass.pipeline.maintenance.retention
+        found = find_tables(one_pass.root, schemas)
+        last = leading(log.head for log in found.values())
+        if last is not None:
+            heads = {name: log.head for name, log in found.items()}
+            for name, problem in table_problems(last, heads, schemas):
+                if name not in joining:
+                    raise problem
+            retired = find_tables(one_pass.root, [name for name in last.adds if name not in schemas])
+            _finish(last, {**found, **retired})
         logs = {
-            name: TableLog.open(f"{one_pass.root}/{name}", name, schema, retention=retention)
-            for name, schema in one_pass.schemas().items()
+            name: found.get(name) or TableLog.open(f"{one_pass.root}/{name}", name, schema, retention=retention)
+            for name, schema in schemas.items()
         }
-        sink = cls(one_pass, logs)
-        sink._finish_last_batch()
-        return sink
+        for name, log in logs.items():
+            require_columns(log.columns, schemas[name], name)
+        if last is not None:
+            join(last, [log for log in logs.values() if log.head is None], one_pass.root)
+        return cls(one_pass, logs)
 
     @property
     def end(self) -> Offsets | None:
@@ -67,10 +89,37 @@ class Sink:
         """True where every table has exactly this range as its last batch."""
         return all(log.head and log.head.start == start and log.head.end == end for log in self._logs.values())
 
-    def next_batch(self, query_id: str, batch_id: int, start: Offsets, end: Offsets, suite_sha256: str) -> Batch:
+    @property
+    def past(self) -> Past:
+        """What the next batch carries on; a table that has just joined is the only one that knows of it."""
+        pasts = [log.head.past for log in self._logs.values() if log.head]
+        joined = {name: mark for past in pasts for name, mark in past.joined.items()}
+        return replace(pasts[0], joined=joined) if pasts else Past()
+
+    def next_batch(
+        self,
+        query_id: str,
+        batch_id: int,
+        start: Offsets,
+        end: Offsets,
+        suite_sha256: str,
+        topic_ids: dict[str, str] | None = None,
+    ) -> Batch:
         """A batch of this pipeline that has no files yet."""
-        origin = extend_origin(self.head, start)
-        return Batch(self._one_pass.pipeline.name, query_id, batch_id, start, end, origin, suite_sha256, {})
+        head = self.head
+        return Batch(
+            pipeline=self._one_pass.pipeline.name,
+            query_id=query_id,
+            batch_id=batch_id,
+            start=start,
+            end=end,
+            origin=extend_origin(head, start),
+            suite_sha256=suite_sha256,
+            adds={},
+            sequence=head.sequence + 1 if head else 0,
+            topic_ids=topic_ids or {},
+            past=self.past,
+        )
 
     def write(self, batch: Batch, answers: Iterable[Answer]) -> Batch:
         """Commit one batch to every table.
@@ -94,41 +143,115 @@ class Sink:
             files[name].append(
                 write_file(self._one_pass.root, name, rows.select(schema.names).cast(schema), "max_event_time")
             )
-        whole = replace(batch, adds=files)
-        self._commit(whole, self._logs.values())
-        return whole
+        return self._commit(replace(batch, adds=files))
 
     def close(self) -> None:
         """Let the commit threads go."""
         self._pool.shutdown(wait=True)
 
-    def _commit(self, batch: Batch, logs: Iterable[TableLog]) -> None:
-        pending = [self._pool.submit(log.append, batch) for log in logs]
+    def _commit(self, batch: Batch) -> Batch:
+        """Commit to the first table alone, then to the others; returns the batch that stands.
+
+        The first table decides: of two drivers with the same range, only the one whose commit landed there goes
+        on to the others. Committed side by side, each could win some of the tables, with verdicts of its own.
+        """
+        first, *others = self._logs.values()
+        first.append(batch)
+        standing = first.head
+        assert standing is not None, "a table that took a batch has a head"  # noqa: S101 - append set it
+        pending = [self._pool.submit(log.append, standing) for log in others]
         failures = [error for future in pending if (error := future.exception())]
         if failures:
             raise failures[0]
+        return standing
 
-    def _finish_last_batch(self) -> None:
-        """Bring tables that a crash left one batch behind up to the others, with the first attempt's files.
 
-        Each commit names the files of every table, so the verdicts already made stand whatever happened to
-        the suite or the checkpoint since.
-        """
-        heads = {name: log.head for name, log in self._logs.items()}
-        leaders = [head for head in heads.values() if head is not None]
-        if not leaders:
-            return
-        last = max(leaders, key=lambda head: sum(offset for of in head.end.values() for offset in of.values()))
-        behind = [log for log in self._logs.values() if log.head is None or not log.head.covers_same(last)]
-        for log in behind:
-            if log.name not in last.adds:
-                raise ChainError(
-                    f"the table is new to this pipeline, whose other tables already end at {describe(last.end)}",
-                    where=f"table {log.name}",
-                    remedy="a table cannot join later: remove it from the file, or choose another name or root",
+def find_tables(root: str, names: Iterable[str]) -> dict[str, TableLog]:
+    """The tables among `names` that exist; see `TableLog.find`."""
+    found = {name: TableLog.find(f"{root}/{name}", name) for name in names}
+    return {name: log for name, log in found.items() if log is not None}
+
+
+def table_problems(
+    last: Batch, heads: Mapping[str, Batch | None], names: Iterable[str]
+) -> Iterator[tuple[str, LakehouseError]]:
+    """What keeps a table from being of the history whose last batch is `last`.
+
+    Args:
+        last: the newest of the tables' last batches.
+        heads: each table's last batch, None where it has none; a table that is gone is no key.
+        names: the tables that should be there.
+
+    Yields:
+        (table, the error): a `TableLost` where it is gone or has missed batches; a `ChainError` where two tables
+        hold the same batch from different runs.
+    """
+    for name in names:
+        head = heads.get(name)
+        if head is None:
+            # The tables are made before the first commit, and each has a commit before the second.
+            if name in last.adds and (name not in heads or last.sequence > 0):
+                yield name, _lost(name, f"is {'empty' if name in heads else 'gone'}", last)
+        elif head.covers_same(last):
+            if not head.same_attempt(last):
+                yield (
+                    name,
+                    ChainError(
+                        f"batch {last.batch_id} stands in the tables with files of two different runs",
+                        where=f"table {name}",
+                        remedy="something wrote past the chain: `lakehouse reconcile` says which records are affected",
+                    ),
                 )
-            logger.warning("finishing batch %s in %s, which a crash had left out", last.batch_id, log.name)
-        self._commit(last, behind)
+        elif name not in last.adds or not follows(head.end, last.start):
+            yield name, _lost(name, f"ends at {describe(head.end)}", last)
+
+
+def _lost(name: str, what: str, last: Batch) -> TableLost:
+    return TableLost(
+        f"the table {what}, while the pipeline's other tables end at {describe(last.end)}"
+        f" (batch {last.batch_id} of query {last.query_id}, which begins at {describe(last.start)})",
+        where=f"table {name}",
+        remedy=(
+            "restore the table from a backup; a rollup or bronze can join anew from the next batch on:"
+            " `lakehouse recover`"
+        ),
+    )
+
+
+def _finish(last: Batch, logs: dict[str, TableLog]) -> None:
+    """Bring tables that a crash left one batch behind up to the others, with the first attempt's files.
+
+    Each commit names the files of every table, so the verdicts already made stand whatever happened to the
+    suite, the pipeline's file or the checkpoint since.
+    """
+    for name, log in logs.items():
+        behind = log.head is None or not log.head.covers_same(last)
+        if name in last.adds and behind:
+            logger.warning("finishing batch %s in %s, which a crash had left out", last.batch_id, name)
+            log.append(last)
+
+
+def join(last: Batch, joining: list[TableLog], root: str) -> None:
+    """Let tables join that the pipeline did not have before: their first commit says from where on they count."""
+    if not joining:
+        return
+    mark = latest_ingestion(root, last)
+    for log in joining:
+        logger.warning("%s joins the pipeline at %s", log.name, describe(last.end))
+        log.append(last.with_joined(log.name, mark))
+
+
+def latest_ingestion(root: str, head: Batch) -> int:
+    """The latest `_ingested_at` of any row of silver and quarantine, µs since 1970 UTC; at least the past's mark.
+
+    Reads one column; the tasks of the next run ingest later than this (`OnePass.not_before`).
+    """
+    latest = head.past.mark
+    for name in (f"silver/{head.pipeline}", f"quarantine/{head.pipeline}"):
+        for batch in DeltaTable(f"{root}/{name}").to_pyarrow_dataset().to_batches(columns=["_ingested_at"]):
+            if batch.num_rows:
+                latest = max(latest, pc.max(batch["_ingested_at"].cast(pa.int64())).as_py() or 0)
+    return latest
 
 
 def _collect(

@@ -16,13 +16,16 @@ from typing import TYPE_CHECKING, Any
 
 import obstore
 
-from lakehouse.errors import CheckpointError
-from lakehouse.storage import open_store
+from lakehouse.errors import CheckpointDamaged
+from lakehouse.storage import find_store
 
 if TYPE_CHECKING:
-    from obstore.store import ObjectStore
+    from collections.abc import Collection
 
     from lakehouse.chain import Offsets
+
+
+_INITIAL = "sources/0/0"
 
 
 @dataclass(frozen=True)
@@ -47,13 +50,12 @@ class Checkpoint:
 
     def __init__(self, url: str) -> None:
         self.url = url
-        self._store: ObjectStore = open_store(url)
 
     def query_id(self) -> str | None:
         """Id of the query that the checkpoint belongs to; None where there is no checkpoint yet.
 
         Raises:
-            CheckpointError: where the checkpoint has offsets but no readable metadata.
+            CheckpointDamaged: where the checkpoint has offsets but no readable metadata.
         """
         body = self._read("metadata")
         if body is None:
@@ -65,32 +67,59 @@ class Checkpoint:
         except (ValueError, KeyError, TypeError) as error:
             raise self._damaged("metadata", f"cannot be read ({error!r})") from error
 
+    def exists(self) -> bool:
+        """Whether there is anything of a checkpoint."""
+        store = find_store(self.url)
+        return store is not None and any(obstore.list(store))
+
+    def initial(self) -> Offsets | None:
+        """The first offsets of the source, where Spark has settled them: it begins there, whatever it is told.
+
+        Raises:
+            CheckpointDamaged: where the file cannot be read.
+        """
+        return None if self._read(_INITIAL) is None else self._offsets(_INITIAL)
+
     def last_planned(self) -> Planned | None:
         """The newest micro-batch in the offset log; None before the first.
 
         Raises:
-            CheckpointError: where a file of the log is damaged or missing.
+            CheckpointDamaged: where a file that Spark reads at its start is damaged or missing.
         """
-        numbers = self._numbers("offsets")
+        numbers, committed = self._numbers("offsets"), self._numbers("commits")
+        if committed and max(committed) > max(numbers, default=-1):
+            raise self._damaged(f"offsets/{max(committed)}", "is missing, although the batch was committed")
+        if committed and not (self._read(f"commits/{max(committed)}") or b"").startswith(b"v"):
+            raise self._damaged(f"commits/{max(committed)}", "is empty or cut")
         if not numbers:
             return None
         batch_id = max(numbers)
         start, end = self.range_of(batch_id)
-        return Planned(batch_id, start, end, committed=batch_id in self._numbers("commits"))
+        return Planned(batch_id, start, end, committed=batch_id in committed)
 
     def range_of(self, batch_id: int) -> tuple[Offsets, Offsets]:
         """(start inclusive, end exclusive) of a planned micro-batch.
 
         Raises:
-            CheckpointError: where a file of the log is damaged or missing.
+            CheckpointDamaged: where a file of the log is damaged or missing.
         """
         end = self._offsets(f"offsets/{batch_id}")
-        before = self._offsets(f"offsets/{batch_id - 1}" if batch_id else "sources/0/0")
+        before = self._offsets(f"offsets/{batch_id - 1}" if batch_id else _INITIAL)
         # Spark reads a partition that was added to the topic from its beginning.
         start = {
             topic: {partition: before.get(topic, {}).get(partition, 0) for partition in of} for topic, of in end.items()
         }
         return start, end
+
+    def unreadable(self, *, besides: Collection[int] = ()) -> list[str]:
+        """Files of the offset log that hold no offsets, apart from those of the batches `besides`."""
+        damaged: list[str] = []
+        for batch_id in sorted(self._numbers("offsets") - set(besides)):
+            try:
+                self._offsets(f"offsets/{batch_id}")
+            except CheckpointDamaged:
+                damaged.append(f"offsets/{batch_id}")
+        return damaged
 
     def _offsets(self, path: str) -> Offsets:
         body = self._read(path)
@@ -108,22 +137,27 @@ class Checkpoint:
             raise self._damaged(path, f"holds no offsets ({error})") from error
 
     def _numbers(self, folder: str) -> set[int]:
+        store = find_store(self.url)
         return {
             int(name)
-            for listed in obstore.list(self._store, prefix=folder)
+            for listed in (obstore.list(store, prefix=folder) if store else ())
             for entry in listed
             if (name := entry["path"].rpartition("/")[2]).isdecimal()
         }
 
     def _read(self, path: str) -> bytes | None:
+        store = find_store(self.url)
         try:
-            return bytes(obstore.get(self._store, path).bytes())
+            return bytes(obstore.get(store, path).bytes()) if store else None
         except FileNotFoundError:
             return None
 
-    def _damaged(self, path: str, what: str) -> CheckpointError:
-        return CheckpointError(
+    def _damaged(self, path: str, what: str) -> CheckpointDamaged:
+        return CheckpointDamaged(
             f"the checkpoint's file {path} {what}",
             where=self.url,
-            remedy="move the checkpoint folder away: the next start goes on where the tables end, without loss",
+            remedy=(
+                "`lakehouse recover` moves the checkpoint aside: the next start goes on where the tables end,"
+                " without loss"
+            ),
         )

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import logging
+import time
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 from pyspark.errors import StreamingQueryException
 
-from lakehouse.errors import LakehouseError, SourceError, SourceUnavailable
+from lakehouse.errors import LakehouseError, SecondDriver, SourceError, SourceUnavailable
 
 if TYPE_CHECKING:
     import threading
@@ -36,6 +37,9 @@ _UNAVAILABLE = (
     "TimeoutError",
 )
 """Kafka's own errors that pass when the broker is back."""
+_SECOND_DRIVER = ("CONCURRENT_STREAM_LOG_UPDATE", "ConcurrentModificationException")
+"""How Spark says that someone else wrote its checkpoint."""
+_WATCH_EVERY_S = 10.0
 
 
 class StopRequestedError(Exception):
@@ -79,16 +83,28 @@ def start(
     return writer.start()
 
 
-def await_end(query: StreamingQuery, handler: Handler, stop: threading.Event) -> None:
+def await_end(
+    query: StreamingQuery, handler: Handler, stop: threading.Event, *, watch: Callable[[], None] = lambda: None
+) -> None:
     """Return when the query has ended by itself or `stop` is set; a batch being written is finished first.
+
+    Args:
+        query: as `start` returned it.
+        handler: writes its batches.
+        stop: asks it to end.
+        watch: looked at every `_WATCH_EVERY_S`, beside the batches; what it raises ends the query.
 
     Raises:
         SourceUnavailable: Kafka could not be reached; starting again can help.
         SourceError: the topic no longer holds what the query has to read.
         LakehouseError: what writing a batch raised, or anything else that ended the query.
     """
+    watched = time.monotonic()
     try:
         while not query.awaitTermination(timeout=1):
+            if time.monotonic() - watched >= _WATCH_EVERY_S:
+                watch()
+                watched = time.monotonic()
             if stop.is_set() and not query.status["isTriggerActive"]:
                 query.stop()
     except StreamingQueryException as error:
@@ -96,6 +112,10 @@ def await_end(query: StreamingQuery, handler: Handler, stop: threading.Event) ->
             return
         cause = handler.failure or error
         raise (cause if isinstance(cause, LakehouseError) else explain(cause)) from error
+    finally:
+        # Spark's query outlives an error of `watch`.
+        if query.isActive:
+            query.stop()
 
 
 def explain(error: Exception) -> LakehouseError:
@@ -105,6 +125,11 @@ def explain(error: Exception) -> LakehouseError:
     if any(name in text for name in _UNAVAILABLE):
         return SourceUnavailable(
             "Kafka does not answer", remedy="nothing is lost: the pipeline goes on when it is back"
+        )
+    if any(name in text for name in _SECOND_DRIVER):
+        return SecondDriver(
+            f"another driver of this pipeline uses the same checkpoint: {_first_line(text)}",
+            remedy="run one driver per pipeline; this one has stopped, and no table shows anything of its batch",
         )
     if "UnknownTopicOrPartition" in text or "data loss" in text.lower() or "KAFKA_DATA_LOSS" in text:
         return SourceError(

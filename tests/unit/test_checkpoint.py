@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from lakehouse.chain import Batch
-from lakehouse.errors import CheckpointError
+from lakehouse.errors import CheckpointError, ForeignCheckpoint
 from lakehouse.streaming.checkpoint import Checkpoint, Planned
 from lakehouse.streaming.resume import starting_offsets
 
@@ -65,7 +65,7 @@ def test_a_damaged_offset_file_is_named_with_the_way_out(tmp_path: Path, content
     (tmp_path / "offsets/0").write_text(content)
     with pytest.raises(CheckpointError, match="offsets/0") as damaged:
         checkpoint.last_planned()
-    assert "move the checkpoint" in str(damaged.value)
+    assert "lakehouse recover" in str(damaged.value)
 
 
 def test_a_missing_offset_file_in_between_is_named(tmp_path: Path) -> None:
@@ -122,3 +122,22 @@ def test_a_checkpoint_over_empty_tables_is_refused_unless_nothing_was_done(tmp_p
     with pytest.raises(CheckpointError, match="tables are empty"):
         starting_offsets(None, spark_checkpoint(tmp_path / "used", [5], committed=1))
     assert starting_offsets(None, spark_checkpoint(tmp_path / "fresh", [5], committed=0)) is None
+
+
+def test_a_planned_batch_with_a_new_partition_goes_on(tmp_path: Path) -> None:
+    checkpoint = spark_checkpoint(tmp_path, [5, 9], committed=1)
+    (tmp_path / "offsets/1").write_text('v1\n{}\n{"t":{"0":9,"1":3}}')
+    assert starting_offsets(head(0, 5), checkpoint) is None
+
+
+def test_a_new_query_that_has_planned_its_first_batch_goes_on(tmp_path: Path) -> None:
+    """The checkpoint was lost, a new query planned a batch where the tables end, and was killed."""
+    checkpoint = spark_checkpoint(tmp_path, [9], committed=0, initial=5, query="new")
+    assert starting_offsets(head(0, 5), checkpoint) is None
+    with pytest.raises(ForeignCheckpoint, match="query new"):
+        starting_offsets(head(0, 4), checkpoint)
+
+
+def test_another_query_at_the_very_same_offsets_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(ForeignCheckpoint, match="query other"):
+        starting_offsets(head(5, 9), spark_checkpoint(tmp_path, [5, 9], committed=2, query="other"))

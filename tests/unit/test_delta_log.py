@@ -11,7 +11,7 @@ import pytest
 from deltalake import DeltaTable, write_deltalake
 
 from lakehouse.chain import Batch
-from lakehouse.errors import ChainError, TableError
+from lakehouse.errors import ChainError, SecondDriver, TableDamaged, TableError
 from lakehouse.sinks.delta_log import TableLog, find_head
 from lakehouse.sinks.files import write_file
 from lakehouse.storage import open_store
@@ -104,7 +104,7 @@ def test_an_append_steps_over_maintenance_that_came_between(tmp_path: Path) -> N
 def test_a_slower_driver_is_refused_and_leaves_no_row(tmp_path: Path) -> None:
     slow, quick = opened(tmp_path), opened(tmp_path)
     quick.append(a_batch(tmp_path, 0, 3, query="quick"))
-    with pytest.raises(ChainError, match="quick"):
+    with pytest.raises(SecondDriver, match="quick"):
         slow.append(a_batch(tmp_path, 0, 5, query="slow"))
     assert offsets(tmp_path) == [0, 1, 2]
 
@@ -112,7 +112,7 @@ def test_a_slower_driver_is_refused_and_leaves_no_row(tmp_path: Path) -> None:
 def test_a_second_driver_with_the_very_same_range_is_refused_too(tmp_path: Path) -> None:
     slow, quick = opened(tmp_path), opened(tmp_path)
     quick.append(a_batch(tmp_path, 0, 3))
-    with pytest.raises(ChainError, match="another driver"):
+    with pytest.raises(SecondDriver, match="another driver"):
         slow.append(a_batch(tmp_path, 0, 3))
     assert offsets(tmp_path) == [0, 1, 2]
 
@@ -172,15 +172,22 @@ def test_a_table_of_unknown_history_is_refused(tmp_path: Path) -> None:
 
 
 def test_a_table_with_other_columns_is_refused_by_name(tmp_path: Path) -> None:
-    opened(tmp_path)
-    other = SCHEMA.append(pa.field("colour", pa.string()))
+    log = opened(tmp_path)
+    log.require_columns(SCHEMA)
     with pytest.raises(TableError, match=r"missing \['colour'\]"):
-        TableLog.open(f"{tmp_path}/{NAME}", NAME, other)
+        log.require_columns(SCHEMA.append(pa.field("colour", pa.string())))
+    with pytest.raises(TableError, match=r"unexpected \['when'\]"):
+        log.require_columns(SCHEMA.remove(2))
+    with pytest.raises(TableError, match=r"another type \['_offset'\]"):
+        log.require_columns(SCHEMA.set(1, pa.field("_offset", pa.int32())))
 
 
-def test_a_torn_commit_is_named(tmp_path: Path) -> None:
+@pytest.mark.parametrize(("lines", "message"), [(0, "empty"), (1, "is cut"), (2, "is cut"), (2.5, "is torn")])
+def test_a_torn_commit_is_named(tmp_path: Path, lines: float, message: str) -> None:
     log = opened(tmp_path)
     log.append(a_batch(tmp_path, 0, 1))
-    (tmp_path / NAME / "_delta_log" / f"{1:020d}.json").write_text('{"commitInfo":{"timest')
-    with pytest.raises(TableError, match="cannot be read"):
+    path = tmp_path / NAME / "_delta_log" / f"{1:020d}.json"
+    whole = path.read_text().splitlines(keepends=True)
+    path.write_text("".join(whole[: int(lines)]) + ('{"add":{"pa' if lines % 1 else ""))
+    with pytest.raises(TableDamaged, match=message):
         find_head(open_store(f"{tmp_path}/{NAME}"), NAME, 1)

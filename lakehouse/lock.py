@@ -1,0 +1,46 @@
+"""One driver per pipeline on a machine: a file lock, which the system lets go when the process ends.
+
+It spares two drivers on one machine the race that the chain would decide, and tells other commands that a
+driver runs. It is no part of exactly-once: between machines, and over an object store, only the chain decides.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import os
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from lakehouse.errors import SecondDriver
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+
+@contextmanager
+def driver_lock(checkpoint_url: str) -> Iterator[None]:
+    """Hold the lock of the pipeline with this checkpoint; nothing is locked over an object store.
+
+    Raises:
+        SecondDriver: another process holds it.
+    """
+    if "://" in checkpoint_url:
+        yield
+        return
+    path = Path(f"{checkpoint_url}.lock")
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with path.open("a+") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            file.seek(0)
+            raise SecondDriver(
+                f"another driver of this pipeline runs on this machine (process {file.read().strip() or 'unknown'})",
+                where=str(path),
+                remedy="stop that process first; this one has read and written nothing",
+            ) from None
+        file.truncate(0)
+        file.write(str(os.getpid()))
+        file.flush()
+        yield
