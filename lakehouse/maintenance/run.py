@@ -20,7 +20,7 @@ from lakehouse.errors import LakehouseError
 from lakehouse.maintenance import cleanup, vacuum
 from lakehouse.maintenance.choose import Limits, choose, simulate
 from lakehouse.maintenance.rewrite import Form, UnreadableFileError, rewrite
-from lakehouse.maintenance.view import LiveFile, open_view
+from lakehouse.maintenance.view import LiveFile, open_view, refresh
 from lakehouse.sinks.delta_log import TableLog, last_checkpoint
 from lakehouse.sinks.onepass import OnePass
 
@@ -215,7 +215,7 @@ class Maintainer:
             failure = error  # the other steps need no readable data file
         if report.rewrites:
             # What is deleted below is judged by the newest version, and the checkpoint is of it.
-            view = open_view(view.url, view.name, self._forms[view.name].schema) or view
+            view = refresh(view)
         if cleanup.checkpoint_due(view, self._settings.checkpoint_every):
             report.checkpoint = cleanup.write_checkpoint(view)
         # Before the log is cleaned: what a commit removed is only known while it is there.
