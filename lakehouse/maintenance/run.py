@@ -192,8 +192,8 @@ class Maintainer:
         report.rewritten_files = sum(len(run.files) for run in runs)
         report.rewritten_bytes = sum(run.bytes for run in runs)
         report.files_after = len(left)
-        if cleanup.checkpoint_due(view, self._settings.checkpoint_every):
-            report.checkpoint = view.version
+        if cleanup.checkpoint_due(view, self._settings.checkpoint_every, ahead=len(runs)):
+            report.checkpoint = view.version + len(runs)
         tombstones = vacuum.Tombstones()
         tombstones.advance(view, backwards=view.version + 1)
         report.vacuumed_files = len(tombstones.expired(view, before_ms=now_ms - self._retention_ms, named=named or ()))
