@@ -54,9 +54,9 @@ def list_log(view: TableView) -> list[LogFile]:
     return sorted(found, key=lambda file: (file.version, file.kind))
 
 
-def checkpoint_due(view: TableView, every: int) -> bool:
-    """Whether the newest checkpoint is `every` commits or more behind."""
-    return view.version - last_checkpoint(view.store) >= every
+def checkpoint_due(view: TableView, every: int, *, ahead: int = 0) -> bool:
+    """Whether the newest checkpoint is `every` commits or more behind, once `ahead` more are made."""
+    return view.version + ahead - last_checkpoint(view.store) >= every
 
 
 def write_checkpoint(view: TableView) -> int:

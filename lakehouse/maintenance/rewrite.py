@@ -177,7 +177,8 @@ def _in_order(groups: list[_Group], name: str, form: Form) -> Iterator[pa.Table]
 def _read(group: _Group, name: str, form: Form) -> pa.Table:
     try:
         rows = group.file.read_row_group(group.index, columns=form.schema.names, use_threads=False)
-        return rows.select(form.schema.names).cast(form.schema)
+        # Casting costs as much as reading a small file, and nearly none needs it.
+        return rows if rows.schema.equals(form.schema) else rows.select(form.schema.names).cast(form.schema)
     except (pa.ArrowException, OSError) as error:
         raise UnreadableFileError(group.path, str(error), table=name) from error
 

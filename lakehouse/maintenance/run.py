@@ -20,7 +20,7 @@ from lakehouse.errors import LakehouseError
 from lakehouse.maintenance import cleanup, vacuum
 from lakehouse.maintenance.choose import Limits, choose, simulate
 from lakehouse.maintenance.rewrite import Form, UnreadableFileError, rewrite
-from lakehouse.maintenance.view import LiveFile, open_view
+from lakehouse.maintenance.view import LiveFile, open_view, refresh
 from lakehouse.sinks.delta_log import TableLog, last_checkpoint
 from lakehouse.sinks.onepass import OnePass
 
@@ -192,8 +192,8 @@ class Maintainer:
         report.rewritten_files = sum(len(run.files) for run in runs)
         report.rewritten_bytes = sum(run.bytes for run in runs)
         report.files_after = len(left)
-        if cleanup.checkpoint_due(view, self._settings.checkpoint_every):
-            report.checkpoint = view.version
+        if cleanup.checkpoint_due(view, self._settings.checkpoint_every, ahead=len(runs)):
+            report.checkpoint = view.version + len(runs)
         tombstones = vacuum.Tombstones()
         tombstones.advance(view, backwards=view.version + 1)
         report.vacuumed_files = len(tombstones.expired(view, before_ms=now_ms - self._retention_ms, named=named or ()))
@@ -215,7 +215,7 @@ class Maintainer:
             failure = error  # the other steps need no readable data file
         if report.rewrites:
             # What is deleted below is judged by the newest version, and the checkpoint is of it.
-            view = open_view(view.url, view.name, self._forms[view.name].schema) or view
+            view = refresh(view)
         if cleanup.checkpoint_due(view, self._settings.checkpoint_every):
             report.checkpoint = cleanup.write_checkpoint(view)
         # Before the log is cleaned: what a commit removed is only known while it is there.

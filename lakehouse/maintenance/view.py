@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import datetime
 from typing import TYPE_CHECKING, Any
@@ -18,6 +19,8 @@ from lakehouse.sinks.delta_log import Recorded, find_recorded, require_columns
 from lakehouse.storage import open_store
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     from obstore.store import ObjectStore
 
     from lakehouse.chain import Add
@@ -101,17 +104,42 @@ def open_view(url: str, name: str, schema: pa.Schema) -> TableView | None:
         TableError: the table cannot be read, or has other columns than `schema`.
     """
     try:
-        table = DeltaTable(url)
-        files = tuple(_live(row) for row in pa.table(table.get_add_actions(flatten=True)).to_pylist())
+        with _as_table_error(url):
+            table = DeltaTable(url)
     except TableNotFoundError:
         return None
+    require_columns(table.schema(), schema, name)
+    return _view_of(table, url, name)
+
+
+def refresh(view: TableView) -> TableView:
+    """The same table at the version that is the newest now.
+
+    Raises:
+        TableError: the table can no longer be read.
+    """
+    with _as_table_error(view.url):
+        view.table.update_incremental()
+    return _view_of(view.table, view.url, view.name)
+
+
+def _view_of(table: DeltaTable, url: str, name: str) -> TableView:
+    with _as_table_error(url):
+        files = tuple(_live(row) for row in pa.table(table.get_add_actions(flatten=True)).to_pylist())
+    store = open_store(url)
+    return TableView(name, url, store, table, table.version(), files, find_recorded(store, name, table.version()))
+
+
+@contextmanager
+def _as_table_error(url: str) -> Iterator[None]:
+    try:
+        yield
+    except TableNotFoundError:
+        raise
     except (DeltaError, OSError, ValueError) as error:
         raise TableError(
             f"the table cannot be opened: {error}", where=url, remedy="restore its _delta_log from a backup"
         ) from error
-    require_columns(table.schema(), schema, name)
-    store = open_store(url)
-    return TableView(name, url, store, table, table.version(), files, find_recorded(store, name, table.version()))
 
 
 def rewritten_path(tier: int, unique: str) -> str:

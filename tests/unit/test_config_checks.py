@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -183,3 +184,12 @@ def test_options_that_would_undo_a_guarantee_are_refused(option: str, remedy: st
     findings = check(pipeline(source={"options": {option: "x"}}))
     assert [finding.remedy for finding in findings] == ([remedy] if remedy else [])
     assert all(finding.at_key and finding.path == ("source", "options", option) for finding in findings)
+
+
+@pytest.mark.parametrize(("key", "value"), [("retention", "4m"), ("every", "500ms")])
+def test_maintenance_that_would_not_be_safe_is_refused(key: str, value: str, tmp_path: Path) -> None:
+    from tests.pipelines import small_pipeline
+
+    (finding,) = check(small_pipeline(tmp_path, maintenance={key: value}))
+    assert finding.path == ("maintenance", key)
+    assert value in finding.what

@@ -173,13 +173,13 @@ def test_a_table_of_unknown_history_is_refused(tmp_path: Path) -> None:
 
 def test_a_table_with_other_columns_is_refused_by_name(tmp_path: Path) -> None:
     log = opened(tmp_path)
-    log.require_columns(SCHEMA)
+    require_columns(log.columns, SCHEMA, log.name)
     with pytest.raises(TableError, match=r"missing \['colour'\]"):
-        log.require_columns(SCHEMA.append(pa.field("colour", pa.string())))
+        require_columns(log.columns, SCHEMA.append(pa.field("colour", pa.string())), log.name)
     with pytest.raises(TableError, match=r"unexpected \['when'\]"):
-        log.require_columns(SCHEMA.remove(2))
+        require_columns(log.columns, SCHEMA.remove(2), log.name)
     with pytest.raises(TableError, match=r"another type \['_offset'\]"):
-        log.require_columns(SCHEMA.set(1, pa.field("_offset", pa.int32())))
+        require_columns(log.columns, SCHEMA.set(1, pa.field("_offset", pa.int32())), log.name)
 
 
 @pytest.mark.parametrize(("lines", "message"), [(0, "empty"), (1, "is cut"), (2, "is cut"), (2.5, "is torn")])

@@ -99,3 +99,18 @@ def test_columns_are_those_of_the_gold_table() -> None:
     assert partials.schema.names == [name for name in gold.names if name != "_batch_id"]
     assert all(partials.schema.field(name).type == gold.field(name).type for name in partials.schema.names)
     assert "at" in silver_schema(PIPELINE.source.fields).names
+
+
+def test_distinct_counts_compare_equal_whether_or_not_they_were_merged() -> None:
+    from lakehouse.rollups.compare import _hll_estimate
+    from lakehouse.rollups.merge import hll_bytes
+
+    def sketch(members: range) -> bytes:
+        made = datasketches.hll_sketch(12, datasketches.HLL_8)
+        for member in members:
+            made.update(member)
+        return bytes(made.serialize_compact())
+
+    whole = sketch(range(5_000))
+    merged = hll_bytes([sketch(range(first, 5_000, 5)) for first in range(5)], 12)
+    assert _hll_estimate(whole, 12) == _hll_estimate(merged, 12)
