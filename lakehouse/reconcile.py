@@ -6,6 +6,7 @@ is derived by subtracting offsets: transaction markers and compaction leave gaps
 
 from __future__ import annotations
 
+import hashlib
 import time
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
@@ -21,6 +22,8 @@ from lakehouse.rollups.compare import RollupDifference, compare_rollup
 from lakehouse.sinks.delta_log import find_head
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from lakehouse.chain import Batch
     from lakehouse.config.models import Pipeline
 
@@ -29,6 +32,8 @@ _SHOWN = 10
 _ALIGN_S = 30.0
 """A running pipeline commits its tables within milliseconds of each other; a table that stays behind for this
 long belongs to a batch that a crash cut in two, which the pipeline's next start finishes."""
+
+_ROWS_AT_ONCE = 1_000
 
 
 @dataclass(frozen=True)
@@ -52,7 +57,7 @@ class Reconciliation:
         missing: in the topic, in neither table.
         doubled: in the tables more than once.
         unknown: in a table, but not in the topic.
-        altered: in quarantine with other bytes than in the topic.
+        altered: in quarantine with another key, value or headers than in the topic.
         rollups: each rollup table against silver.
         seconds: how long the comparison took.
     """
@@ -198,27 +203,42 @@ def _read_topic(
     pipeline: Pipeline, start: dict[int, int], end: dict[int, int], quarantine: DeltaTable
 ) -> tuple[_Positions, _Positions]:
     """(offsets in the topic, offsets whose bytes in quarantine differ from the topic's)."""
-    kept = quarantine.to_pyarrow_dataset().to_table(columns=["_partition", "_offset", "_value"])
-    values: dict[tuple[int, int], bytes | None] = dict(
-        zip(
-            zip(kept["_partition"].to_pylist(), kept["_offset"].to_pylist(), strict=True),
-            kept["_value"].to_pylist(),
-            strict=True,
-        )
-    )
+    kept = _fingerprints(quarantine)
     source = pipeline.source
     options = librdkafka_options({name: secret.get_secret_value() for name, secret in source.options.items()})
     offsets: dict[int, list[int]] = {partition: [] for partition in end}
     altered: dict[int, list[int]] = {}
     for record in topic.read_range(source.servers, source.topic, start, end, options):
         offsets[record.partition].append(record.offset)
-        position = (record.partition, record.offset)
-        if position in values and values[position] != record.value:
+        wanted = kept.get((record.partition, record.offset))
+        if wanted is not None and wanted != _fingerprint(record.key, record.value, record.headers):
             altered.setdefault(record.partition, []).append(record.offset)
     return (
         {partition: np.array(of, dtype=np.int64) for partition, of in offsets.items()},
         {partition: np.array(of, dtype=np.int64) for partition, of in altered.items()},
     )
+
+
+def _fingerprints(quarantine: DeltaTable) -> dict[tuple[int, int], bytes]:
+    """(partition, offset) → fingerprint of the record that quarantine keeps. The records themselves may be large."""
+    columns = ["_partition", "_offset", "_key", "_value", "_headers"]
+    return {
+        (row["_partition"], row["_offset"]): _fingerprint(
+            row["_key"], row["_value"], [(header["key"], header["value"]) for header in row["_headers"] or ()]
+        )
+        for batch in quarantine.to_pyarrow_dataset().to_batches(columns=columns, batch_size=_ROWS_AT_ONCE)
+        for row in batch.to_pylist()
+    }
+
+
+def _fingerprint(key: bytes | None, value: bytes | None, headers: Sequence[tuple[str, bytes | None]]) -> bytes:
+    """Equal for two records exactly if key, value and headers are: each part stands behind its own length."""
+    digest = hashlib.blake2b(digest_size=16)
+    named = (part for name, content in headers for part in (name.encode("utf-8", "surrogatepass"), content))
+    for part in (key, value, *named):
+        digest.update(b"-" if part is None else b"%d:" % len(part))
+        digest.update(part or b"")
+    return digest.digest()
 
 
 def _repeated(offsets: np.ndarray) -> np.ndarray:

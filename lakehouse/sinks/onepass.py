@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
 import obstore
 import orjson
 import pyarrow as pa
@@ -37,6 +38,13 @@ stream of the rollup's partial aggregates (the driver writes those of all tasks 
 _RESULT = pa.schema([("table_name", pa.string()), ("adds", pa.binary()), ("partials", pa.binary())])
 _STATISTICS = ("_partition", "_offset", "_timestamp", "window_start")
 """Columns with smallest and largest value in the log, for data skipping, beside the event's time."""
+
+CHUNK_BYTES = 64 * 2**20
+"""A task writes its rows when they have come to this size, and goes on with an empty hand. The batches in which Spark
+hands rows over are bounded by bytes as well: `session.STREAMING`."""
+_ROWS_AS_OBJECTS = 256
+_FIRST_US, _LAST_US = -62_135_596_800_000_000, 253_402_300_799_999_999
+"""Microseconds since 1970 of the first moment of year 1 and the last one of year 9999."""
 
 
 @dataclass(frozen=True)
@@ -88,13 +96,13 @@ class OnePass:
             batches: rows as `pipeline.judged_rows` makes them.
 
         Yields:
-            One batch in the shape of `RESULT_DDL`; none where the task has no rows.
+            One batch in the shape of `RESULT_DDL` for each chunk of rows; none where the task has no rows.
         """
-        received = [batch for batch in batches if batch.num_rows]
-        if not received:
-            return
         os.environ.update(self.environment)
-        rows = pa.Table.from_batches(received)
+        for rows in chunks(batches):
+            yield self._answers(rows)
+
+    def _answers(self, rows: pa.Table) -> pa.RecordBatch:
         now = pa.scalar(time.time_ns() // 1_000, pa.int64()).cast(TIMESTAMP)
         rows = rows.append_column("_ingested_at", pa.repeat(now, rows.num_rows))
         valid = rows.filter(pc.invert(rows["_refused"]))
@@ -105,11 +113,20 @@ class OnePass:
             *([self._written(self.bronze, rows)] if self.bronze else []),
             *(self._aggregated(name, valid, rollup, grain) for name, (grain, rollup) in self.gold.items()),
         ]
-        yield pa.RecordBatch.from_pylist([answer for answer in answers if answer], schema=_RESULT)
+        return pa.RecordBatch.from_pylist([answer for answer in answers if answer], schema=_RESULT)
 
     def _with_contract_errors(self, refused: pa.Table) -> pa.Table:
         """The reasons of the contract before those of the suite, which judged only rows that fit."""
-        found = [self._contract.reasons(row) + row["_errors"] for row in refused.to_pylist()]
+        needed = ["_value", "_fits", "_timely", "_timestamp", "_errors", *self._contract.fields]
+        rows = refused.select(needed).set_column(
+            needed.index("_timestamp"), "_timestamp", _within_python(refused["_timestamp"])
+        )
+        found = [
+            self._contract.reasons(row) + row["_errors"]
+            # A few at a time: as Python objects they take their memory twice.
+            for few in rows.to_batches(max_chunksize=_ROWS_AS_OBJECTS)
+            for row in few.to_pylist()
+        ]
         return refused.set_column(refused.column_names.index("_errors"), "_errors", pa.array(found, pa.list_(VERDICT)))
 
     @cached_property
@@ -134,6 +151,22 @@ class OnePass:
         with pa.ipc.new_stream(buffer, partials.schema) as stream:
             stream.write_table(partials)
         return {"table_name": name, "adds": None, "partials": buffer.getvalue().to_pybytes()}
+
+
+def chunks(batches: Iterator[pa.RecordBatch]) -> Iterator[pa.Table]:
+    """The rows in tables of about `CHUNK_BYTES`: what a task holds depends on no batch's number or size of rows."""
+    held: list[pa.RecordBatch] = []
+    size = 0
+    for batch in batches:
+        if not batch.num_rows:
+            continue
+        held.append(batch)
+        size += batch.nbytes
+        if size >= CHUNK_BYTES:
+            yield pa.Table.from_batches(held)
+            held, size = [], 0
+    if held:
+        yield pa.Table.from_batches(held)
 
 
 def write_file(root: str, name: str, rows: pa.Table, event_time: str) -> Add:
@@ -175,6 +208,8 @@ def _statistics(rows: pa.Table, columns: tuple[str, ...]) -> dict[str, Any]:
         nulls[column] = values.null_count
         if values.null_count < len(values):
             extremes = pc.min_max(values)
+            if pa.types.is_timestamp(values.type) and not _has_four_digits(extremes):
+                continue
             smallest[column] = _rendered(extremes["min"], round_up=False)
             largest[column] = _rendered(extremes["max"], round_up=True)
     return {"numRecords": rows.num_rows, "minValues": smallest, "maxValues": largest, "nullCount": nulls}
@@ -186,5 +221,16 @@ def _rendered(scalar: pa.Scalar, *, round_up: bool) -> Any:  # noqa: ANN401 - nu
         return scalar.as_py()
     micros = scalar.cast(pa.int64()).as_py()
     millis = -(-micros // 1_000) if round_up else micros // 1_000
-    moment = pa.scalar(millis, pa.int64()).cast(pa.timestamp("ms", tz="UTC")).as_py()
-    return f"{moment:%Y-%m-%dT%H:%M:%S}.{millis % 1_000:03d}Z"
+    return f"{np.datetime_as_string(np.datetime64(millis, 'ms'))}Z"
+
+
+def _within_python(times: pa.ChunkedArray) -> pa.ChunkedArray:
+    """The times, those beyond the years that Python knows moved to the nearest that it does."""
+    micros = times.cast(pa.int64())
+    return pc.max_element_wise(pc.min_element_wise(micros, _LAST_US), _FIRST_US).cast(TIMESTAMP)
+
+
+def _has_four_digits(extremes: pa.Scalar) -> bool:
+    """Whether both times are in years that the text of a statistic can spell; without one no reader skips the file."""
+    low, high = (extremes[name].cast(pa.int64()).as_py() for name in ("min", "max"))
+    return bool(low >= _FIRST_US and high <= _LAST_US - 999)

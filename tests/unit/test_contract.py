@@ -36,7 +36,8 @@ def test_a_record_that_fits_and_is_timely_has_no_reason() -> None:
         (None, "contract.empty: the record has no value (a tombstone)"),
         (b"", "contract.empty: the value is empty"),
         (b" \n\t", "contract.empty: the value is empty"),
-        (b"\xff\xfe", "contract.encoding: byte 0 is not valid UTF-8: 0xfffe"),
+        (b"\xff\x00", "contract.encoding: byte 0 is not valid UTF-8: 0xff00"),
+        (b"\xff\xfe", "contract.encoding: the value begins like UTF-16, not like JSON: 0xfffe"),
         (b'{"id":"\xc3("}', "contract.encoding: byte 7 is not valid UTF-8: 0x7b226964223a22c328227d"),
         (b"null", 'contract.json: the value is not a JSON object: "null"'),
         (b"[1]", 'contract.json: the value is not a JSON object: "[1]"'),
@@ -66,7 +67,7 @@ def test_each_mistyped_field_has_a_reason_of_its_own() -> None:
     found = row(b'{"id":"a","at":"soon","ms":[2]}', id="a")
     assert messages(found) == [
         'contract.type.at: at is "soon", not a time such as 2026-01-31T12:00:00.000Z',
-        "contract.type.ms: ms is [2], not a number",
+        "contract.type.ms: ms is [2], not a number of 64 bits",
     ]
 
 
