@@ -51,11 +51,12 @@ def duplicate_keys(name: str, *, count: int) -> bytes:
     return event(name)[:-1] + b"," + repeated + b',"session_id":"last"}'
 
 
-def colliding_names(name: str, *, letters: int) -> bytes:
+def colliding_names(name: str, *, letters: int, nested: bool = False) -> bytes:
     """2^letters names whose hashes are equal where a hash is a polynomial in 33, as Jackson's."""
     # 33 * "B" + "a" = 33 * "C" + "@", and the same again in each pair of characters.
     names = ("".join(pairs) for pairs in product(("Ba", "C@"), repeat=letters))
-    return event(name)[:-1] + b"," + b",".join(b'"%s":1' % each.encode() for each in names) + b"}"
+    fields = b",".join(b'"%s":1' % each.encode() for each in names)
+    return event(name, "more", b"{%s}" % fields) if nested else event(name)[:-1] + b"," + fields + b"}"
 
 
 def long_name(name: str, *, length: int) -> bytes:
