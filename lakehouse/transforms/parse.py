@@ -39,13 +39,13 @@ _DAY_LENGTH = len("2026-01-31")
 _FIRST_DAY, _DAY_AFTER_LAST = "0001-01-01", "+10000-01-01"
 """Years with four digits, which every reader of the tables can hold (Python none else)."""
 _CORRUPT = "_corrupt_record"
-_OPTIONS = {
+_STRICT = {
     "mode": "PERMISSIVE",
-    "columnNameOfCorruptRecord": _CORRUPT,
     # NaN and Infinity are not JSON; read as numbers they would pass a minimum.
     "allowNonNumericNumbers": "false",
     "allowSingleQuotes": "false",
 }
+_OPTIONS = _STRICT | {"columnNameOfCorruptRecord": _CORRUPT}
 
 
 def position(records: DataFrame) -> DataFrame:
@@ -106,10 +106,17 @@ def _is_one_object(text: Column) -> Column:
     closing brace is its last character can hold no second one; the others are read in full, as an element of two
     arrays. One count would not do: a text that closes the array itself (`{}],[{}`) has the same count in both.
     (Nor would trimming: Spark's `btrim` takes eight bytes of memory for each byte of the text.)
+
+    `json_array_length` would count as well, but its reader and table of names are one for the whole JVM: after one
+    record with many names of equal hash, it raises on others and the query is dead. `from_json` has its own in
+    each task, and takes whatever its reader raises for a misfit.
     """
     certain = text.startswith("{") & (F.instr(text, "}") == F.length(text))
-    alone, followed = (F.json_array_length(F.concat(F.lit("["), text, F.lit(end))) for end in ("]", ",0]"))
-    one = F.coalesce((alone == 1) & (followed == alone + 1), F.lit(False))
+    alone, followed = (
+        F.array_size(F.from_json(F.concat(F.lit("["), text, F.lit(end)), T.ArrayType(T.StringType()), _STRICT))
+        for end in ("]", ",0]")
+    )
+    one = F.coalesce((alone == 1) & (followed == 2), F.lit(False))  # noqa: PLR2004 - the object, and the 0
     return certain | (text.rlike(r"^[ \t\r\n]*\{") & one)
 
 
