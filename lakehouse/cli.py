@@ -309,6 +309,7 @@ def bench_latency(
     seconds: Annotated[float, typer.Option(help="measured time, without the warm-up")] = 60,
     warm_up: Annotated[float, typer.Option(help="seconds cut from the beginning")] = 20,
     partitions: Annotated[int, typer.Option(help="partitions of the topic")] = 2,
+    bad_share: Annotated[float, typer.Option(min=0, max=1, help="share of events with a fault")] = 0.02,
     output: Annotated[Path | None, typer.Option(help="keep the report as JSON here")] = None,
     *,
     as_json: Json = False,
@@ -317,7 +318,15 @@ def bench_latency(
     from lakehouse.bench.latency import measure
 
     with stopping() as stop:
-        report = measure(pipeline, rate=rate, seconds=seconds, warm_up=warm_up, partitions=partitions, stop=stop)
+        report = measure(
+            pipeline,
+            rate=rate,
+            seconds=seconds,
+            warm_up=warm_up,
+            partitions=partitions,
+            bad_share=bad_share,
+            stop=stop,
+        )
     rendered = json.dumps(asdict(report), indent=2, default=str)
     if output:
         output.write_text(rendered + "\n")

@@ -6,6 +6,7 @@ is derived by subtracting offsets: transaction markers and compaction leave gaps
 
 from __future__ import annotations
 
+import hashlib
 import time
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
@@ -25,7 +26,7 @@ from lakehouse.schemas import TIMESTAMP
 from lakehouse.sinks.delta_log import find_head
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Sequence
 
     import pyarrow.dataset as ds
 
@@ -37,6 +38,8 @@ _SHOWN = 10
 _ALIGN_S = 30.0
 """A running pipeline commits its tables within milliseconds of each other; a table that stays behind for this
 long belongs to a batch that a crash cut in two, which the pipeline's next start finishes."""
+
+_ROWS_AT_ONCE = 1_000
 
 
 @dataclass(frozen=True)
@@ -60,7 +63,7 @@ class Reconciliation:
         missing: in the topic, in neither table.
         doubled: in the tables more than once.
         unknown: in a table, but not in the topic.
-        altered: in quarantine with other bytes than in the topic.
+        altered: in quarantine with another key, value or headers than in the topic.
         rollups: each rollup table against silver, for one that joined later from there on.
         gaps: offsets that were lost, as a person acknowledged.
         former: content that the topic has no longer, as a person acknowledged.
@@ -301,27 +304,42 @@ def _read_topic(
     pipeline: Pipeline, start: dict[int, int], end: dict[int, int], quarantine: DeltaTable, era: pc.Expression
 ) -> tuple[_Positions, _Positions]:
     """(offsets in the topic, offsets whose bytes in quarantine differ from the topic's)."""
-    kept = quarantine.to_pyarrow_dataset().to_table(columns=["_partition", "_offset", "_value"], filter=era)
-    values: dict[tuple[int, int], bytes | None] = dict(
-        zip(
-            zip(kept["_partition"].to_pylist(), kept["_offset"].to_pylist(), strict=True),
-            kept["_value"].to_pylist(),
-            strict=True,
-        )
-    )
+    kept = _fingerprints(quarantine, era)
     source = pipeline.source
     options = librdkafka_options({name: secret.get_secret_value() for name, secret in source.options.items()})
     offsets: dict[int, list[int]] = {partition: [] for partition in end}
     altered: dict[int, list[int]] = {}
     for record in topic.read_range(source.servers, source.topic, start, end, options):
         offsets[record.partition].append(record.offset)
-        position = (record.partition, record.offset)
-        if position in values and values[position] != record.value:
+        wanted = kept.get((record.partition, record.offset))
+        if wanted is not None and wanted != _fingerprint(record.key, record.value, record.headers):
             altered.setdefault(record.partition, []).append(record.offset)
     return (
         {partition: np.array(of, dtype=np.int64) for partition, of in offsets.items()},
         {partition: np.array(of, dtype=np.int64) for partition, of in altered.items()},
     )
+
+
+def _fingerprints(quarantine: DeltaTable, era: pc.Expression) -> dict[tuple[int, int], bytes]:
+    """(partition, offset) → fingerprint of the record that quarantine keeps. The records themselves may be large."""
+    columns = ["_partition", "_offset", "_key", "_value", "_headers"]
+    return {
+        (row["_partition"], row["_offset"]): _fingerprint(
+            row["_key"], row["_value"], [(header["key"], header["value"]) for header in row["_headers"] or ()]
+        )
+        for batch in quarantine.to_pyarrow_dataset().to_batches(columns=columns, filter=era, batch_size=_ROWS_AT_ONCE)
+        for row in batch.to_pylist()
+    }
+
+
+def _fingerprint(key: bytes | None, value: bytes | None, headers: Sequence[tuple[str, bytes | None]]) -> bytes:
+    """Equal for two records exactly if key, value and headers are: each part stands behind its own length."""
+    digest = hashlib.blake2b(digest_size=16)
+    named = (part for name, content in headers for part in (name.encode("utf-8", "surrogatepass"), content))
+    for part in (key, value, *named):
+        digest.update(b"-" if part is None else b"%d:" % len(part))
+        digest.update(part or b"")
+    return digest.digest()
 
 
 def _repeated(offsets: np.ndarray) -> np.ndarray:

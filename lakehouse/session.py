@@ -28,7 +28,9 @@ STREAMING = {
     "spark.sql.streaming.numRecentProgressUpdates": "20",
     # Python workers stay alive between micro-batches.
     "spark.python.worker.reuse": "true",
+    # Rows go to Python in batches that are full at either bound; by rows alone, 50 000 large ones are gigabytes.
     "spark.sql.execution.arrow.maxRecordsPerBatch": "50000",
+    "spark.sql.execution.arrow.maxBytesPerBatch": str(32 * 2**20),
     "spark.sql.execution.pyspark.udf.simplifiedTraceback.enabled": "true",
 }
 """Settings that every pipeline runs with, each unless spark-submit or spark-defaults says otherwise."""

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import time
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from confluent_kafka import Consumer, KafkaError, KafkaException, TopicPartition
 
 from lakehouse.errors import SourceUnavailable
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
+    from collections.abc import Iterator, Mapping, Sequence
 
 _CHUNK = 10_000
 _WAIT_S = 0.2
@@ -22,11 +22,20 @@ _SILENCE_S = 20.0
 
 @dataclass(frozen=True)
 class Record:
-    """One Kafka record: where it stands and its value's bytes (None for a tombstone)."""
+    """One Kafka record.
+
+    Attributes:
+        partition: where it stands; offset: and at which place.
+        key: its bytes, None without one.
+        value: its bytes, None for a tombstone.
+        headers: (name, bytes or None) in their order; names may repeat.
+    """
 
     partition: int
     offset: int
+    key: bytes | None
     value: bytes | None
+    headers: Sequence[tuple[str, bytes | None]]
 
 
 def read_range(
@@ -78,7 +87,8 @@ def read_range(
                 if partition is None or offset is None or partition not in open_partitions:
                     continue
                 if error is None and offset < end[partition]:
-                    yield Record(partition, offset, message.value())
+                    headers: Any = message.headers() or ()
+                    yield Record(partition, offset, message.key(), message.value(), headers)
                 if error is not None or offset + 1 >= end[partition]:
                     open_partitions.discard(partition)
     except KafkaException as error:

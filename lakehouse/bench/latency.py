@@ -63,6 +63,7 @@ class LatencyReport:
     seconds: float
     warm_up_s: float
     partitions: int
+    bad_share: float
     sent: int
     tables: dict[str, Freshness]
     batches: int
@@ -77,6 +78,7 @@ class LatencyReport:
         lines = [
             (
                 f"{self.rate:,.0f} events/s for {self.seconds:.0f} s after {self.warm_up_s:.0f} s of warm-up,"
+                f" {self.bad_share:.0%} of them bad,"
                 f" {self.partitions} partitions, {self.machine['cores']} cores for everything"
             ),
             "",
@@ -124,9 +126,25 @@ class Observer(threading.Thread):
 
 
 def measure(
-    path: Path, *, rate: float, seconds: float, warm_up: float, partitions: int, stop: threading.Event
+    path: Path,
+    *,
+    rate: float,
+    seconds: float,
+    warm_up: float,
+    partitions: int,
+    bad_share: float,
+    stop: threading.Event,
 ) -> LatencyReport:
     """Run the whole stack in a temporary folder and measure it.
+
+    Args:
+        path: the pipeline's file.
+        rate: events per second, constant.
+        seconds: measured time.
+        warm_up: seconds before it.
+        partitions: of the topic.
+        bad_share: share of the events that are spoiled.
+        stop: ends the load early.
 
     Raises:
         LakehouseError: a part of the stack failed; its last lines are in the message.
@@ -135,7 +153,7 @@ def measure(
         folder = Path(temporary)
         served = broker.start(folder / "_broker")
         try:
-            return _measure(path, folder, served, rate, seconds, warm_up, partitions, stop)
+            return _measure(path, folder, served, rate, seconds, warm_up, partitions, bad_share, stop)
         finally:
             broker.stop(folder / "_broker")
 
@@ -148,6 +166,7 @@ def _measure(
     seconds: float,
     warm_up: float,
     partitions: int,
+    bad_share: float,
     stop: threading.Event,
 ) -> LatencyReport:
     environment = {**os.environ, "LAKEHOUSE_ROOT": str(folder / "root"), "KAFKA_BOOTSTRAP": served.bootstrap}
@@ -178,7 +197,7 @@ def _measure(
         load = Child.start(
             "load",
             ["-m", "lakehouse", "produce", "--pipeline", str(path), "--rate", str(rate), "--shape", "flat", "--json",
-             "--seconds", str(warm_up + seconds)],
+             "--seconds", str(warm_up + seconds), "--bad-share", str(bad_share)],
             environment=environment,
             log=folder / "load.log",
         )  # fmt: skip
@@ -212,6 +231,7 @@ def _measure(
         seconds=seconds,
         warm_up_s=warm_up,
         partitions=partitions,
+        bad_share=bad_share,
         sent=sent,
         tables=measured,
         batches=len(steady),

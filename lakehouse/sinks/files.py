@@ -6,6 +6,7 @@ import time
 import uuid
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
 import obstore
 import orjson
 import pyarrow as pa
@@ -21,6 +22,8 @@ if TYPE_CHECKING:
 
 _STATISTICS = ("_partition", "_offset", "_timestamp", "window_start")
 """Columns with smallest and largest value in the log, for data skipping, beside the event's time."""
+FIRST_US, LAST_US = -62_135_596_800_000_000, 253_402_300_799_999_999
+"""Microseconds since 1970 of the first moment of year 1 and the last one of year 9999: the years of four digits."""
 
 
 def write_file(root: str, name: str, rows: pa.Table, event_time: str) -> Add:
@@ -102,15 +105,17 @@ class Statistics:
 
     def render(self) -> str:
         """The JSON of an add action's `stats`."""
-        smallest = {
-            name: _rendered(low, self._types[name], round_up=False) for name, (low, _) in self._extremes.items()
-        }
-        largest = {
-            name: _rendered(high, self._types[name], round_up=True) for name, (_, high) in self._extremes.items()
-        }
+        stated = {name: extremes for name, extremes in self._extremes.items() if self._can_be_stated(name)}
+        smallest = {name: _rendered(low, self._types[name], round_up=False) for name, (low, _) in stated.items()}
+        largest = {name: _rendered(high, self._types[name], round_up=True) for name, (_, high) in stated.items()}
         return orjson.dumps(
             {"numRecords": self._rows, "minValues": smallest, "maxValues": largest, "nullCount": self._nulls}
         ).decode()
+
+    def _can_be_stated(self, name: str) -> bool:
+        """Whether the text of a statistic can spell both extremes; without one no reader skips the file."""
+        low, high = self._extremes[name]
+        return not pa.types.is_timestamp(self._types[name]) or (low >= FIRST_US and high <= LAST_US - 999)
 
 
 def _rendered(value: int, kind: pa.DataType, *, round_up: bool) -> Any:  # noqa: ANN401 - number or text, as JSON holds it
@@ -118,5 +123,4 @@ def _rendered(value: int, kind: pa.DataType, *, round_up: bool) -> Any:  # noqa:
     if not pa.types.is_timestamp(kind):
         return value
     millis = -(-value // 1_000) if round_up else value // 1_000
-    moment = pa.scalar(millis, pa.int64()).cast(pa.timestamp("ms", tz="UTC")).as_py()
-    return f"{moment:%Y-%m-%dT%H:%M:%S}.{millis % 1_000:03d}Z"
+    return f"{np.datetime_as_string(np.datetime64(millis, 'ms'))}Z"

@@ -18,7 +18,7 @@ import pyarrow.compute as pc
 
 from lakehouse.rollups.partials import aggregate
 from lakehouse.schemas import TIMESTAMP, VERDICT, bronze_schema, gold_schema, quarantine_schema, silver_schema
-from lakehouse.sinks.files import write_file
+from lakehouse.sinks.files import FIRST_US, LAST_US, write_file
 from lakehouse.transforms.contract import Contract
 
 if TYPE_CHECKING:
@@ -31,6 +31,11 @@ RESULT_DDL = "table_name string, adds binary, partials binary"
 stream of the rollup's partial aggregates (the driver writes those of all tasks as one file)."""
 
 _RESULT = pa.schema([("table_name", pa.string()), ("adds", pa.binary()), ("partials", pa.binary())])
+
+CHUNK_BYTES = 64 * 2**20
+"""A task writes its rows when they have come to this size, and goes on with an empty hand. The batches in which Spark
+hands rows over are bounded by bytes as well: `session.STREAMING`."""
+_ROWS_AS_OBJECTS = 256
 
 
 @dataclass(frozen=True)
@@ -84,13 +89,13 @@ class OnePass:
             batches: rows as `pipeline.judged_rows` makes them.
 
         Yields:
-            One batch in the shape of `RESULT_DDL`; none where the task has no rows.
+            One batch in the shape of `RESULT_DDL` for each chunk of rows; none where the task has no rows.
         """
-        received = [batch for batch in batches if batch.num_rows]
-        if not received:
-            return
         os.environ.update(self.environment)
-        rows = pa.Table.from_batches(received)
+        for rows in chunks(batches):
+            yield self._answers(rows)
+
+    def _answers(self, rows: pa.Table) -> pa.RecordBatch:
         now = pa.scalar(max(time.time_ns() // 1_000, self.not_before + 1), pa.int64()).cast(TIMESTAMP)
         rows = rows.append_column("_ingested_at", pa.repeat(now, rows.num_rows))
         valid = rows.filter(pc.invert(rows["_refused"]))
@@ -101,11 +106,20 @@ class OnePass:
             *([self._written(self.bronze, rows)] if self.bronze else []),
             *(self._aggregated(name, valid, rollup, grain) for name, (grain, rollup) in self.gold.items()),
         ]
-        yield pa.RecordBatch.from_pylist([answer for answer in answers if answer], schema=_RESULT)
+        return pa.RecordBatch.from_pylist([answer for answer in answers if answer], schema=_RESULT)
 
     def _with_contract_errors(self, refused: pa.Table) -> pa.Table:
         """The reasons of the contract before those of the suite, which judged only rows that fit."""
-        found = [self._contract.reasons(row) + row["_errors"] for row in refused.to_pylist()]
+        needed = ["_value", "_fits", "_timely", "_timestamp", "_errors", *self._contract.fields]
+        rows = refused.select(needed).set_column(
+            needed.index("_timestamp"), "_timestamp", _within_python(refused["_timestamp"])
+        )
+        found = [
+            self._contract.reasons(row) + row["_errors"]
+            # A few at a time: as Python objects they take their memory twice.
+            for few in rows.to_batches(max_chunksize=_ROWS_AS_OBJECTS)
+            for row in few.to_pylist()
+        ]
         return refused.set_column(refused.column_names.index("_errors"), "_errors", pa.array(found, pa.list_(VERDICT)))
 
     @cached_property
@@ -130,3 +144,25 @@ class OnePass:
         with pa.ipc.new_stream(buffer, partials.schema) as stream:
             stream.write_table(partials)
         return {"table_name": name, "adds": None, "partials": buffer.getvalue().to_pybytes()}
+
+
+def chunks(batches: Iterator[pa.RecordBatch]) -> Iterator[pa.Table]:
+    """The rows in tables of about `CHUNK_BYTES`: what a task holds depends on no batch's number or size of rows."""
+    held: list[pa.RecordBatch] = []
+    size = 0
+    for batch in batches:
+        if not batch.num_rows:
+            continue
+        held.append(batch)
+        size += batch.nbytes
+        if size >= CHUNK_BYTES:
+            yield pa.Table.from_batches(held)
+            held, size = [], 0
+    if held:
+        yield pa.Table.from_batches(held)
+
+
+def _within_python(times: pa.ChunkedArray) -> pa.ChunkedArray:
+    """The times, those beyond the years that Python knows moved to the nearest that it does."""
+    micros = times.cast(pa.int64())
+    return pc.max_element_wise(pc.min_element_wise(micros, LAST_US), FIRST_US).cast(TIMESTAMP)

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import gc
 import json
+import math
+import re
 import unicodedata
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -21,12 +24,42 @@ _IN_WORDS = {
     "string": "a text",
     "integer": "a whole number of 32 bits",
     "long": "a whole number of 64 bits",
-    "double": "a number",
+    "double": "a number of 64 bits",
     "boolean": "true or false",
     "timestamp": "a time such as 2026-01-31T12:00:00.000Z",
     "date": "a date such as 2026-01-31",
 }
 _BYTES_SHOWN = 32
+EXAMINED = 2**20
+"""Bytes of the longest value that is parsed once more to say why it does not fit: Kafka's own default limit of a
+record. Parsing longer ones in Python could take seconds and gigabytes each."""
+_DIGITS_SHOWN = 40
+
+ESCAPED_PAIR = r"\\\\|\\u[dD][89abAB][0-9a-fA-F]{2}\\u[dD][c-fC-F][0-9a-fA-F]{2}"
+HALF_PAIR = r"\\u[dD][89a-fA-F]"
+"""JSON can escape one half of a surrogate pair, which no UTF-8 can spell; Spark would store `?` in its place. A text
+holds such a half where `HALF_PAIR` is found after each `ESCAPED_PAIR` (or escaped backslash) was taken out. Both
+patterns mean the same in Java and in Python."""
+
+_BEGINNINGS = (
+    (b"\xef\xbb\xbf", "a UTF-8 byte order mark"),
+    (b"\xff\xfe\x00\x00", "UTF-32"),
+    (b"\x00\x00\xfe\xff", "UTF-32"),
+    (b"\xff\xfe", "UTF-16"),
+    (b"\xfe\xff", "UTF-16"),
+    (b"{\x00\x00\x00", "UTF-32"),
+    (b"\x00\x00\x00{", "UTF-32"),
+    (b"{\x00", "UTF-16"),
+    (b"\x00{", "UTF-16"),
+    (b"\x00", "a record of a schema registry (magic byte 0, then a schema's id)"),
+    (b"\x1f\x8b", "gzip"),
+    (b"\x28\xb5\x2f\xfd", "Zstandard"),
+    (b"\x04\x22\x4d\x18", "LZ4"),
+    (b"\x82SNAPPY", "Snappy"),
+    (b"Obj\x01", "an Avro file"),
+    (b"PAR1", "a Parquet file"),
+)
+"""What producers send by mistake in place of JSON, by its first bytes; the longer ones first."""
 
 
 @dataclass(frozen=True)
@@ -87,30 +120,93 @@ class Contract:
 
 def quote(value: object) -> str:
     """A value as JSON that a page may safely show: no control or invisible characters, cut to `SHOWN` characters."""
-    text = value if isinstance(value, str) else json.dumps(value, ensure_ascii=False, default=str)
-    visible = "".join("·" if unicodedata.category(char)[0] == "C" else char for char in text[: SHOWN + 1])
+    text = value if isinstance(value, str) else _beginning(value)
+    visible = "".join("·" if _is_invisible(char) else char for char in text[: SHOWN + 1])
     cut = visible if len(visible) <= SHOWN else visible[: SHOWN - 1] + "…"
-    return f'"{cut}"' if isinstance(value, str) else cut
+    return f'"{cut}"' if isinstance(value, str) and not isinstance(value, _Number) else cut
 
 
-def _read(value: bytes | None) -> dict[str, Any] | tuple[str, str, str | None]:
-    """The record's fields; or (rule, message, value shown) where it is not an object."""
-    if value is None or not value.strip():
-        what = "the record has no value (a tombstone)" if value is None else "the value is empty"
-        return "contract.empty", what, None
+class _Number(str):
+    """A number as it was written, where Python's own would say something else or take long to make."""
+
+    __slots__ = ()
+
+
+def _beginning(value: object) -> str:
+    """The value's JSON, or more of it than is ever shown. Ends early, so neither size nor depth can hurt."""
+    text = ""
+    for part in json.JSONEncoder(ensure_ascii=False).iterencode(value):
+        text += part
+        if len(text) > SHOWN:
+            break
+    return text
+
+
+def _is_invisible(char: str) -> bool:
+    category = unicodedata.category(char)
+    return category[0] == "C" or category in {"Zl", "Zp"}
+
+
+_Refusal = tuple[str, str, str | None]
+"""Rule, message, and the value shown, where the value as a whole is refused."""
+
+
+def _read(value: bytes | None) -> dict[str, Any] | _Refusal:
+    """The record's fields, or why it has none."""
+    text = _text(value)
+    if not isinstance(text, str):
+        return text
+    shown = quote(text)
+    if (size := len(value or b"")) > EXAMINED:
+        what = f"the value does not fit the contract; with {size:,} bytes it is too long to say why: {shown}"
+        return "contract.unexamined", what, shown
+    try:
+        found = _parse(text)
+    except (RecursionError, ValueError) as error:
+        what = "it is nested too deeply" if isinstance(error, RecursionError) else str(error)
+        return "contract.json", f"the value is not one JSON object ({what}): {shown}", shown
+    if isinstance(found, dict):
+        return found
+    return "contract.json", f"the value is not a JSON object: {shown}", shown
+
+
+def _text(value: bytes | None) -> str | _Refusal:
+    if value is None:
+        return "contract.empty", "the record has no value (a tombstone)", None
+    if not value.strip():
+        return "contract.empty", "the value is empty", None
+    shown = "0x" + value[:_BYTES_SHOWN].hex()
+    for beginning, what in _BEGINNINGS:
+        if value.startswith(beginning):
+            return "contract.encoding", f"the value begins like {what}, not like JSON: {shown}", shown
     try:
         text = value.decode()
     except UnicodeDecodeError as error:
-        shown = "0x" + value[:_BYTES_SHOWN].hex()
         return "contract.encoding", f"byte {error.start} is not valid UTF-8: {shown}", shown
+    if re.search(HALF_PAIR, text) and re.search(HALF_PAIR, re.sub(ESCAPED_PAIR, " ", text)):
+        shown = quote(text)
+        return "contract.encoding", f"the value escapes half of a surrogate pair, which is no text: {shown}", shown
+    return text
+
+
+def _parse(text: str) -> Any:  # noqa: ANN401 - any JSON
+    # The garbage collector would look at hundreds of thousands of small values again and again: four times the cost.
+    was_enabled = gc.isenabled()
+    gc.disable()
     try:
-        found = json.loads(text, parse_constant=_refuse)
-    except (RecursionError, ValueError) as error:
-        what = "it is nested too deeply" if isinstance(error, RecursionError) else str(error)
-        return "contract.json", f"the value is not one JSON object ({what}): {quote(text)}", quote(text)
-    if isinstance(found, dict):
-        return found
-    return "contract.json", f"the value is not a JSON object: {quote(text)}", quote(text)
+        return json.loads(text, parse_constant=_refuse, parse_float=_float, parse_int=_int)
+    finally:
+        if was_enabled:
+            gc.enable()
+
+
+def _float(text: str) -> float | _Number:
+    number = float(text)
+    return number if math.isfinite(number) else _Number(text)
+
+
+def _int(text: str) -> int | _Number:
+    return int(text) if len(text) <= _DIGITS_SHOWN else _Number(text)
 
 
 def _refuse(constant: str) -> float:

@@ -658,7 +658,7 @@ def test_records_that_took_the_offsets_of_lost_ones_are_told_apart(
     sink.close()
     assert rest.offsets() == [*range(10), 10, 10, 11, 11, 12]
     monkeypatch.setattr(kafka_admin, "offsets", lambda *_: {0: (2, 13)})
-    read = [Record(0, offset, b"") for offset in range(2, 13)]
+    read = [Record(0, offset, None, b"", []) for offset in range(2, 13)]
     monkeypatch.setattr(kafka_topic, "read_range", lambda *_: iter(read))
     proof = reconcile(rest.pipeline)
     assert proof.ok, proof

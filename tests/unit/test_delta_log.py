@@ -12,7 +12,7 @@ from deltalake import DeltaTable, write_deltalake
 
 from lakehouse.chain import Batch
 from lakehouse.errors import ChainError, SecondDriver, TableDamaged, TableError
-from lakehouse.sinks.delta_log import TableLog, find_head
+from lakehouse.sinks.delta_log import TableLog, find_head, require_columns
 from lakehouse.sinks.files import write_file
 from lakehouse.storage import open_store
 

@@ -142,9 +142,9 @@ def test_a_large_table_is_streamed_into_files_of_about_the_target(
 def test_a_second_maintainer_finds_its_work_done_and_leaves_no_trace(stream: Stream) -> None:
     filled(stream)
     now = time.time() + 60
-    slow = TableLog(GOLD, open_store(str(stream.path(GOLD))), 12)
     view = open_view(str(stream.path(GOLD)), GOLD, stream.one_pass.schemas()[GOLD])
     assert view is not None
+    slow = TableLog(GOLD, view.store, 12, None, view.table.schema())
     stream.maintain(now)
     expected = stream.gold()
     run = choose(view.files, Limits(2**30, 0), int(now * 1_000))
@@ -163,7 +163,7 @@ def test_a_rewrite_goes_in_after_appends_and_the_chain_goes_on(stream: Stream) -
     assert run is not None
     adds = rewrite(view.store, SILVER, run, Form(stream.one_pass.schemas()[SILVER], "at"), 2**30)
     filled(stream, 3)
-    log = TableLog(SILVER, view.store, view.version)
+    log = TableLog(SILVER, view.store, view.version, None, view.table.schema())
     assert log.rewrite([(file.path, file.size) for file in run.files], adds, fence=timedelta(hours=1)) is True
     assert stream.silver().num_rows == stream.sent
     filled(stream, 2)
@@ -182,7 +182,7 @@ def test_a_rewrite_that_a_vacuum_may_have_overtaken_is_given_up(
     adds = rewrite(view.store, SILVER, run, Form(stream.one_pass.schemas()[SILVER], "at"), 2**30)
     clock.now_s += RETENTION_S
     filled(stream, 1)
-    log = TableLog(SILVER, view.store, view.version)
+    log = TableLog(SILVER, view.store, view.version, None, view.table.schema())
     fence = stream.pipeline.maintenance.retention
     assert log.rewrite([(file.path, file.size) for file in run.files], adds, fence=fence) is False
 
@@ -252,7 +252,7 @@ def test_files_that_only_another_tables_last_batch_names_stay(stream: Stream, mo
     append = TableLog.append
 
     def killed(self: TableLog, batch: object) -> bool:
-        if self.name == SILVER:
+        if self.name != SILVER:
             raise KeyboardInterrupt
         return append(self, batch)  # type: ignore[arg-type]
 
@@ -475,7 +475,7 @@ def test_quarantine_and_bronze_are_copied_byte_for_byte(tmp_path: Path) -> None:
     view = open_view(str(stream.path(QUARANTINE)), QUARANTINE, schema)
     assert view is not None
     adds = [write_file(str(tmp_path), QUARANTINE, rows.slice(n, 1), "at") for n in range(12)]
-    log = TableLog(QUARANTINE, view.store, view.version)
+    log = TableLog(QUARANTINE, view.store, view.version, None, view.table.schema())
     assert log.rewrite([], adds, fence=timedelta(hours=1))
     assert stream.maintain(time.time() + 60)[QUARANTINE].files_after == 1
     assert contents(stream.path(QUARANTINE)).sort_by("_offset").equals(rows)

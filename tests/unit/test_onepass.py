@@ -9,10 +9,11 @@ from pathlib import Path
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
+import pytest
 
-from lakehouse.schemas import KAFKA_POSITION, RAW, TIMESTAMP, VERDICT, silver_schema
+from lakehouse.schemas import KAFKA_POSITION, RAW, TIMESTAMP, VERDICT, quarantine_schema, silver_schema
 from lakehouse.sinks.files import write_file
-from lakehouse.sinks.onepass import OnePass
+from lakehouse.sinks.onepass import CHUNK_BYTES, OnePass, chunks
 from tests.pipelines import small_pipeline
 
 
@@ -50,8 +51,84 @@ def test_rows_are_ingested_after_the_last_mark_whatever_the_clock_says(tmp_path:
     verdicts = pa.list_(VERDICT)
     types = {name: fields.field(name).type for name in one_pass.pipeline.source.fields}
     types |= dict([*KAFKA_POSITION, *RAW]) | {"_errors": verdicts, "_warnings": verdicts}
-    row = {name: pa.nulls(1, kind) for name, kind in types.items()} | {"_refused": pa.array([False])}
+    row = {name: pa.nulls(1, kind) for name, kind in types.items()} | {
+        "_fits": pa.array([True]),
+        "_timely": pa.array([True]),
+        "_refused": pa.array([False]),
+    }
     (answer,) = list(one_pass(iter([pa.RecordBatch.from_pydict(row)])))
     (add,) = json.loads(answer["adds"][0].as_py())
     written = pq.read_table(tmp_path / "silver" / "clicks" / add["path"])
     assert written["_ingested_at"].cast(pa.int64()).to_pylist() == [ahead + 1]
+
+
+@pytest.mark.parametrize(
+    ("moment", "stated"),
+    [
+        ("0001-01-01T00:00:00.000001", "0001-01-01T00:00:00.000Z"),
+        ("1969-12-31T23:59:59.999999", "1969-12-31T23:59:59.999Z"),
+        # Rounding its maximum up would need a fifth digit; nothing is stated, so that nobody skips the file.
+        ("9999-12-31T23:59:59.999999", None),
+        ("10000-01-01T00:00:00", None),
+        ("294247-01-10T04:00:54.775807", None),
+    ],
+)
+def test_statistics_spell_any_year_with_four_digits_or_not_at_all(
+    tmp_path: Path, moment: str, stated: str | None
+) -> None:
+    table = pa.table({"_timestamp": pa.array([np.datetime64(moment, "us")]).cast(TIMESTAMP)})
+    stats = json.loads(write_file(str(tmp_path), "t", table, "at")["stats"])
+    assert stats["numRecords"] == 1
+    assert stats["minValues"].get("_timestamp") == stated
+    assert ("_timestamp" in stats["maxValues"]) == (stated is not None)
+
+
+def test_rows_are_written_before_they_are_many_megabytes() -> None:
+    large = pa.RecordBatch.from_pylist([{"_value": b"x" * (CHUNK_BYTES // 3)}])
+    small = pa.RecordBatch.from_pylist([{"_value": b"x"}] * 10)
+    empty = small.slice(0, 0)
+    found = [table.num_rows for table in chunks(iter([empty, large, small, large, large, small, empty, small]))]
+    assert found == [13, 20]
+    assert list(chunks(iter([empty]))) == []
+
+
+def test_a_refused_record_may_have_any_kafka_time(tmp_path: Path) -> None:
+    one_pass = OnePass(str(tmp_path), small_pipeline(tmp_path), {})
+    moments = pa.array([-(2**62), -1, 2**62], pa.int64()).cast(TIMESTAMP)
+    fields = {
+        name: pa.nulls(3, type_)
+        for name, type_ in (
+            ("id", pa.string()),
+            ("at", TIMESTAMP),
+            ("page", pa.string()),
+            ("user", pa.int64()),
+            ("ms", pa.float64()),
+            ("status", pa.string()),
+        )
+    }
+    rows = pa.RecordBatch.from_pydict(
+        {
+            **fields,
+            "_topic": ["t"] * 3,
+            "_partition": pa.array([0] * 3, pa.int32()),
+            "_offset": [0, 1, 2],
+            "_timestamp": moments,
+            "_key": pa.nulls(3, pa.binary()),
+            "_value": [b"{}", b"x", None],
+            "_headers": pa.nulls(3, quarantine_schema().field("_headers").type),
+            "_fits": [True, False, False],
+            "_timely": [False] * 3,
+            "_errors": pa.array([[]] * 3, pa.list_(VERDICT)),
+            "_warnings": pa.array([[]] * 3, pa.list_(VERDICT)),
+            "_refused": [True] * 3,
+        }
+    )
+    (answer,) = pa.Table.from_batches(one_pass(iter([rows]))).to_pylist()
+    (add,) = json.loads(answer["adds"])
+    kept = pq.read_table(tmp_path / answer["table_name"] / add["path"])
+    assert kept["_timestamp"].combine_chunks().equals(moments)
+    assert [errors[0]["rule_id"] for errors in kept["_errors"].to_pylist()] == [
+        "contract.event_time.missing",
+        "contract.json",
+        "contract.empty",
+    ]
