@@ -13,6 +13,8 @@ from lakehouse.errors import SourceUnavailable
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
 
+    from confluent_kafka import Message
+
 _CHUNK = 10_000
 _WAIT_S = 0.2
 """A call returns when its chunk is full or this is over; the last chunk of a range is never full."""
@@ -36,7 +38,23 @@ def read_range(
     end: Mapping[int, int],
     client_options: Mapping[str, str] | None = None,
 ) -> Iterator[Record]:
-    """Every record at `read_committed` with start ≤ offset < end, partition by partition in offset order.
+    """Every record at `read_committed` with start ≤ offset < end, in offset order within each partition.
+
+    Raises:
+        SourceUnavailable: where the broker stops answering.
+    """
+    for message in read_messages(servers, topic, start, end, client_options):
+        yield Record(int(message.partition() or 0), int(message.offset() or 0), message.value())
+
+
+def read_messages(
+    servers: str,
+    topic: str,
+    start: Mapping[int, int],
+    end: Mapping[int, int],
+    client_options: Mapping[str, str] | None = None,
+) -> Iterator[Message]:
+    """As `read_range`, with the key, headers and timestamp of each record.
 
     Gaps (transaction markers, aborted and compacted records) are passed over: the range ends where the
     consumer's position reaches `end`, not where a record with a certain offset was seen.
@@ -78,7 +96,7 @@ def read_range(
                 if partition is None or offset is None or partition not in open_partitions:
                     continue
                 if error is None and offset < end[partition]:
-                    yield Record(partition, offset, message.value())
+                    yield message
                 if error is not None or offset + 1 >= end[partition]:
                     open_partitions.discard(partition)
     except KafkaException as error:
