@@ -59,16 +59,14 @@ def local_session(name: str, *, cores: int | None = None) -> SparkSession:
     # Python workers need this environment, not the first python3 on the PATH.
     os.environ["PYSPARK_PYTHON"] = sys.executable
     jars = ensure_jars("spark")
-    first = [str(jar) for jar in jars if jar.name.startswith("hadoop-bare-naked-local-fs")]
     settings = (
         STREAMING
         | LOCAL
         | {
             "spark.master": f"local[{cores or '*'}]",
-            "spark.jars": ",".join(map(str, jars)),
-            # Needed before `spark.jars` is read, hence on the class path from the beginning.
-            "spark.driver.extraClassPath": os.pathsep.join(first),
-            "spark.driver.extraJavaOptions": f"-Dlog4j2.configurationFile={_LOG4J.as_uri()} -XX:+UseParallelGC",
+            "spark.driver.extraClassPath": os.pathsep.join(map(str, sorted(jars))),
+            "spark.driver.extraJavaOptions": f"-Dlog4j2.configurationFile={_LOG4J.as_uri()} -XX:+UseParallelGC "
+            + os.environ.get("XOPT", ""),
         }
     )
     return _build(name, settings)
