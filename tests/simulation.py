@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import shutil
 import threading
+import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
@@ -22,6 +23,7 @@ import pyarrow as pa
 from lakehouse import pipeline as flow
 from lakehouse import reconcile, topic
 from lakehouse.errors import LakehouseError
+from lakehouse.maintenance.run import Maintainer
 from lakehouse.schemas import ARROW_TYPES, KAFKA_POSITION, RAW, VERDICT
 from lakehouse.torture import mutants
 from lakehouse.torture.checks import Check, Stored, check_all
@@ -58,7 +60,7 @@ class World:
 
     def __post_init__(self) -> None:
         self.root.mkdir(parents=True, exist_ok=True)
-        self.pipeline = small_pipeline(self.root, tables={"bronze": True})
+        self.pipeline = small_pipeline(self.root, tables={"bronze": True}, maintenance={"checkpoint_every": 10})
         names = [f"{layer}/clicks" for layer in ("silver", "quarantine", "bronze")]
         self.tables = [*names, *(f"gold/{name}" for name, _, _ in self.pipeline.rollup_tables())]
         self.witness = Witness(str(self.root), self.tables)
@@ -107,6 +109,22 @@ class World:
         finally:
             patches.undo()
             self.witness.look()
+        return True
+
+    def maintain(self, orders: Orders | None = None, *, hours_later: float = 3) -> bool:
+        """One thorough pass over the tables, as if it were later; False where it was killed."""
+        orders = orders or Orders()
+        patches = Patches()
+        mutants.apply(patches, orders.mutants, side="maintenance")
+        arm(patches, orders, die, side="maintenance")
+        try:
+            reports = Maintainer(self.pipeline, clock=lambda: time.time() + 3_600 * hours_later).maintain()
+        except Killed:
+            return False
+        finally:
+            patches.undo()
+            self.witness.look()
+        self.endings += [report.error for report in reports if report.error]
         return True
 
     def check(self, monkeypatch: Any) -> list[Check]:

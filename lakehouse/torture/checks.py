@@ -296,7 +296,7 @@ def _chain(evidence: Evidence) -> Check:
 
 
 def _versions(evidence: Evidence) -> Check:
-    """No version ever said something else than at first, none was torn, none vanished unseen or as the newest."""
+    """No version ever said something else than at first, none was torn, none vanished unseen, nor the last batch's."""
     seen = evidence.witness.versions
     torn = [f"{name} version {each.number}" for name, known in seen.items() for each in known if _is_empty(each)]
     return _check(
@@ -306,7 +306,7 @@ def _versions(evidence: Evidence) -> Check:
             "changed": evidence.witness.changed,
             "torn": torn,
             "vanished unseen": evidence.witness.unseen(),
-            "newest gone": evidence.witness.heads_gone(),
+            "last batch gone": evidence.witness.heads_gone(),
         },
     )
 

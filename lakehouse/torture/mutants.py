@@ -1,32 +1,36 @@
 """Errors that someone could make in the product, each as a patch: the harness has to notice every one of them.
 
 A mutant is switched on in a victim's process only (`--mutant`, or by the tests). Each names the check that turns
-red; docs/torture.md has the same table. The mutants of maintenance are what a faulty maintenance would leave
-behind in the tables.
+red; docs/torture.md has the same table.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any
 
 import obstore
 import orjson
 import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
-from deltalake import DeltaTable
 
 from lakehouse.errors import ConfigError
+from lakehouse.maintenance import cleanup, vacuum
+from lakehouse.maintenance import run as maintaining
+from lakehouse.maintenance.rewrite import rewrite
 from lakehouse.serving.log import log_path
 from lakehouse.sinks import delta_log, onepass, sink
+from lakehouse.sinks.files import write_file
 from lakehouse.streaming import query
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Sequence
+    from collections.abc import Callable, Iterable
 
-    from lakehouse.torture.points import Patches
+    from lakehouse.maintenance.choose import Run
+    from lakehouse.maintenance.view import LiveFile
+    from lakehouse.torture.points import Patches, Side
 
 
 @dataclass(frozen=True)
@@ -44,11 +48,11 @@ class Mutant:
     name: str
     what: str
     red: str
-    side: Literal["driver", "task"]
+    side: Side
     patch: Callable[[Patches], None]
 
 
-def apply(patches: Patches, names: Iterable[str], *, side: Literal["driver", "task"]) -> None:
+def apply(patches: Patches, names: Iterable[str], *, side: Side) -> None:
     """Switch on the mutants of this side.
 
     Raises:
@@ -104,13 +108,8 @@ def _commit_order_swapped(patches: Patches) -> None:
 
 
 def _file_listed_twice(patches: Patches) -> None:
-    render = delta_log.TableLog._render  # noqa: SLF001 - to get at the product's inside is the point
-
-    def twice(self: Any, batch: Any, txn_id: str) -> bytes:  # noqa: ANN401 - TableLog, Batch
-        adds = batch.adds[self.name]
-        return render(self, replace(batch, adds={**batch.adds, self.name: [*adds, *adds[-1:]]}), txn_id)
-
-    patches.set(delta_log.TableLog, "_render", twice)
+    actions = delta_log._append_actions  # noqa: SLF001 - to get at the product's inside is the point
+    patches.set(delta_log, "_append_actions", lambda batch, adds: actions(batch, [*adds, *adds[-1:]]))
 
 
 def _file_forgotten(patches: Patches) -> None:
@@ -228,13 +227,54 @@ def _refused_kept_in_silver(patches: Patches) -> None:
                     else pa.nulls(len(table), schema.field(name).type)
                     for name in schema.names
                 ]  # fmt: skip
-                add = onepass.write_file(
+                add = write_file(
                     self.root, self.silver, pa.table(columns, schema=schema), self.pipeline.event_time.column
                 )
                 rows.append({"table_name": self.silver, "adds": orjson.dumps([add]), "partials": None})
             yield pa.RecordBatch.from_pylist(rows, schema=answers.schema)
 
     patches.set(onepass.OnePass, "__call__", both)
+
+
+# --- maintenance ---
+
+
+def _compaction_loses_a_file(patches: Patches) -> None:
+    patches.set(maintaining, "rewrite", _rewriting(lambda name, files: files[name.startswith("silver/") :]))
+
+
+def _compaction_merges_partials_twice(patches: Patches) -> None:
+    patches.set(maintaining, "rewrite", _rewriting(lambda name, files: files + files[: name.startswith("gold/")]))
+
+
+def _rewriting(change: Callable[[str, tuple[LiveFile, ...]], tuple[LiveFile, ...]]) -> Callable[..., Any]:
+    """Rewrites other files than the commit will say."""
+
+    def changed(store: Any, name: str, run: Run, form: Any, target: int) -> Any:  # noqa: ANN401 - as `rewrite`
+        return rewrite(store, name, replace(run, files=change(name, run.files)), form, target)
+
+    return changed
+
+
+def _vacuum_deletes_a_promised_file(patches: Patches) -> None:
+    orphans = vacuum.orphans
+
+    def eager(view: Any, *, now_ms: int, removed: Any, **_: Any) -> Any:  # noqa: ANN401 - as `orphans`
+        future = replace(view.head, timestamp_ms=now_ms)
+        return orphans(replace(view, head=future), now_ms=now_ms, retention_ms=0, named=(), removed=removed)
+
+    patches.set(vacuum, "orphans", eager)
+
+
+def _cleanup_deletes_the_head(patches: Patches) -> None:
+    """Everything up to the newest checkpoint, which may be of the pipeline's last commit."""
+
+    def expired(files: list[cleanup.LogFile], **_: object) -> list[cleanup.LogFile]:
+        newest = max(file.version for file in files)
+        cut = max((file.version for file in files if file.kind != "json" and file.version < newest), default=-1)
+        return [file for file in files if file.kind == "json" and file.version <= cut]
+
+    patches.set(cleanup, "expired", expired)
 
 
 MUTANTS = {
@@ -268,84 +308,13 @@ MUTANTS = {
         Mutant("bronze_bytes_altered", "bronze turns an empty value into null", "bronze", "task",
                _bronze_bytes_altered),
         Mutant("silver_value_rounded", "silver rounds its numbers", "silver", "task", _silver_value_rounded),
-    )
-}  # fmt: skip
-
-
-# --- maintenance ---
-
-
-@dataclass(frozen=True)
-class Damage:
-    """What a faulty maintenance leaves behind: done to tables that a crash has left with a half-committed batch.
-
-    Attributes:
-        name: as in `DAMAGES`.
-        what: the error.
-        red: the check that has to notice it.
-        do: root and pipeline's name → done.
-    """
-
-    name: str
-    what: str
-    red: str
-    do: Callable[[str, str], None]
-
-
-def compact(root: str, table: str, *, losing: int = 0, doubling: bool = False) -> None:
-    """Replace a table's files by one with the same rows, in one commit; or err in one of two ways."""
-    url = f"{root}/{table}"
-    state = DeltaTable(url)
-    paths = [Path(path).name for path in state.file_uris()]
-    rows = pa.concat_tables([pq.read_table(f"{url}/{path}") for path in paths[losing:]])
-    if doubling:
-        rows = pa.concat_tables([rows, rows])
-    add = onepass.write_file(root, table, rows, "_timestamp") | {"dataChange": False}
-    removes = [{"path": path, "dataChange": False, "deletionTimestamp": add["modificationTime"]} for path in paths]
-    actions: Sequence[dict[str, Any]] = [
-        {"commitInfo": {"operation": "OPTIMIZE", "timestamp": add["modificationTime"]}},
-        *({"remove": remove} for remove in removes),
-        {"add": add},
-    ]
-    body = b"\n".join(orjson.dumps(action) for action in actions)
-    (Path(url) / log_path(state.version() + 1)).write_bytes(body)
-
-
-def _compaction_loses_a_file(root: str, name: str) -> None:
-    compact(root, f"silver/{name}", losing=1)
-
-
-def _compaction_merges_partials_twice(root: str, _name: str) -> None:
-    (gold,) = (path.name for path in (Path(root) / "gold").iterdir())
-    compact(root, f"gold/{gold}", doubling=True)
-
-
-def _vacuum_deletes_a_promised_file(root: str, name: str) -> None:
-    """Every file that the table's own log does not name: those of a batch that other tables have already."""
-    url = f"{root}/quarantine/{name}"
-    known = {Path(path).name for path in DeltaTable(url).file_uris()}
-    for path in Path(url).glob("*.parquet"):
-        if path.name not in known:
-            path.unlink()
-
-
-def _cleanup_deletes_the_head(root: str, name: str) -> None:
-    """The last version of each table's log, with the only record of where the pipeline stands."""
-    for table in [*(f"{layer}/{name}" for layer in ("silver", "quarantine", "bronze")),
-                  *(f"gold/{path.name}" for path in (Path(root) / "gold").iterdir())]:  # fmt: skip
-        max((Path(root) / table / "_delta_log").glob("*.json")).unlink()
-
-
-DAMAGES = {
-    damage.name: damage
-    for damage in (
-        Damage("compaction_loses_a_file", "a compaction leaves one file's rows out", "positions",
+        Mutant("compaction_loses_a_file", "a rewrite leaves one file's rows out", "positions", "maintenance",
                _compaction_loses_a_file),
-        Damage("compaction_merges_partials_twice", "a compaction puts partial aggregates in twice", "positions",
-               _compaction_merges_partials_twice),
-        Damage("vacuum_deletes_a_promised_file", "vacuum deletes a file that a half-committed batch needs", "files",
-               _vacuum_deletes_a_promised_file),
-        Damage("cleanup_deletes_the_head", "log clean-up deletes the last version", "versions",
-               _cleanup_deletes_the_head),
+        Mutant("compaction_merges_partials_twice", "a rewrite merges one file's partial aggregates twice", "positions",
+               "maintenance", _compaction_merges_partials_twice),
+        Mutant("vacuum_deletes_a_promised_file", "vacuum deletes a file that a half-committed batch needs", "files",
+               "maintenance", _vacuum_deletes_a_promised_file),
+        Mutant("cleanup_deletes_the_head", "log clean-up deletes the pipeline's last commit", "versions",
+               "maintenance", _cleanup_deletes_the_head),
     )
 }  # fmt: skip

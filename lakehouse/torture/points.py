@@ -32,6 +32,8 @@ VARIABLE = "LAKEHOUSE_TORTURE"
 """Environment variable that carries a victim's orders, as JSON; read here only."""
 
 Die = Callable[[], NoReturn]
+Side = Literal["driver", "task", "maintenance"]
+"""Which process: the pipeline's driver, a Python worker of Spark, or the child that keeps the tables small."""
 
 
 @dataclass(frozen=True)
@@ -52,13 +54,14 @@ class Point:
     what: str
     target: str
     when: Literal["before", "after", "among"]
-    side: Literal["driver", "task"] = "driver"
+    side: Side = "driver"
     most: int = 6
     only: Callable[[tuple[Any, ...]], bool] = lambda _: True
 
 
 _HANDLER = "lakehouse.streaming.query:Handler.__call__"
 _SINK = "lakehouse.sinks.sink:Sink"
+_MAINTENANCE = "lakehouse.maintenance"
 
 POINTS = {
     point.name: point
@@ -78,6 +81,16 @@ POINTS = {
         Point("half_put", "a table's version is put, the driver has not heard of it",
               "lakehouse.sinks.delta_log:TableLog._put", "after", most=20),
         Point("committed", "every table has the batch, Spark's commits/N is not written", _HANDLER, "after"),
+        Point("rewritten", "maintenance has written merged files, not committed them", f"{_MAINTENANCE}.run:rewrite",
+              "after", "maintenance", most=3),
+        Point("rewrite_committed", "maintenance has committed merged files",
+              "lakehouse.sinks.delta_log:TableLog.rewrite", "after", "maintenance", most=3),
+        Point("checkpointed", "maintenance has written a checkpoint of a log, nothing is cleaned up yet",
+              f"{_MAINTENANCE}.cleanup:write_checkpoint", "after", "maintenance", most=2),
+        Point("cleaning", "log clean-up has deleted some of the commits", "obstore:delete", "after", "maintenance",
+              only=lambda arguments: str(arguments[1]).startswith("_delta_log/")),
+        Point("vacuuming", "vacuum has deleted some of the files", "obstore:delete", "after", "maintenance",
+              only=lambda arguments: not str(arguments[1]).startswith("_delta_log/")),
     )
 }  # fmt: skip
 
@@ -138,7 +151,7 @@ def resolve(target: str) -> tuple[Any, str]:
     return functools.reduce(getattr, owners, importlib.import_module(module)), name
 
 
-def arm(patches: Patches, orders: Orders, die: Die, *, side: Literal["driver", "task"]) -> None:
+def arm(patches: Patches, orders: Orders, die: Die, *, side: Side) -> None:
     """Patch this process so that it dies at its point, where that lies on this side."""
     if orders.point is None or POINTS[orders.point].side != side:
         return
@@ -165,11 +178,11 @@ class _Count:
 
 
 def _around(original: Callable[..., Any], point: Point, count: _Count, die: Die) -> Callable[..., Any]:
-    def wrapped(*arguments: Any) -> Any:  # noqa: ANN401 - stands in for any function
+    def wrapped(*arguments: Any, **named: Any) -> Any:  # noqa: ANN401 - stands in for any function
         due = point.only(arguments) and count.reached()
         if due and point.when == "before":
             die()
-        answer = original(*arguments)
+        answer = original(*arguments, **named)
         if due:
             die()
         return answer
@@ -209,11 +222,12 @@ class TaskPatched(OnePass):
 @functools.cache
 def _patch_worker(_pid: int) -> None:
     """Once per worker; workers are forks, which inherit what their daemon has cached."""
-    from lakehouse.torture import mutants  # noqa: PLC0415 - it patches this module's base class
-
     orders = Orders.from_environment()
     patches = Patches()
-    mutants.apply(patches, orders.mutants, side="task")
+    if orders.mutants:
+        from lakehouse.torture import mutants  # noqa: PLC0415 - a worker that has none starts without them
+
+        mutants.apply(patches, orders.mutants, side="task")
     arm(patches, orders, lambda: kill(orders), side="task")
 
 

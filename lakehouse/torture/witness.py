@@ -112,11 +112,15 @@ class Witness(threading.Thread):
         ]
 
     def heads_gone(self) -> list[str]:
-        """Tables whose newest version, which alone says where the pipeline stands, is no longer there."""
-        return [
-            f"{name} version {known[-1].number}"
+        """Last commits of the pipeline, which alone say where it stands, that are no longer in their logs."""
+        last = {
+            name: next((version.number for version in reversed(known) if version.batch), None)
             for name, known in self.versions.items()
-            if known and self._read(name, known[-1].number) is None
+        }
+        return [
+            f"{name} version {number}"
+            for name, number in last.items()
+            if number is not None and self._read(name, number) is None
         ]
 
     def fresh_after(self, table: str, moment_s: float) -> float | None:

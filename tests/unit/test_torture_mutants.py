@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from lakehouse.torture.checks import CHECKS, Check
-from lakehouse.torture.mutants import DAMAGES, MUTANTS, compact
+from lakehouse.torture.mutants import MUTANTS
 from lakehouse.torture.points import POINTS, Orders
 from tests.simulation import World, forget_checkpoint
 
@@ -69,12 +69,26 @@ def half_batch_then_other_suite(world: World, mutants: tuple[str, ...]) -> None:
     world.run(Orders(mutants=mutants))
 
 
+def maintained_half_batch(world: World, mutants: tuple[str, ...]) -> None:
+    """Enough files to merge, a half-committed batch, a pass of maintenance, and on."""
+    for _ in range(2):
+        world.send(120)
+        world.run(Orders(mutants=mutants))
+        world.maintain(Orders(mutants=mutants))
+    world.send(60)
+    killed = not world.run(Orders(point="between_commits", nth=3, subset=0b1000, mutants=mutants))
+    assert killed or mutants
+    world.maintain(Orders(mutants=mutants))
+    world.run(Orders(mutants=mutants))
+
+
 SCENARIOS: dict[str, Scenario] = {
     "chain_check_removed": two_drivers,
     "version_check_removed": two_drivers,
     "spark_commits_first": killed_after_commit,
     "half_batch_not_finished": half_batch_then_lost_checkpoint,
     "verdict_made_twice": half_batch_then_other_suite,
+    **{name: maintained_half_batch for name, mutant in MUTANTS.items() if mutant.side == "maintenance"},
 }
 """The others are noticed in a steady run."""
 
@@ -97,37 +111,29 @@ def test_a_mutant_is_noticed(name: str, tmp_path: Path, monkeypatch: pytest.Monk
     assert MUTANTS[name].red in red(checks), (checks, mutant.endings)
 
 
-@pytest.mark.parametrize("name", DAMAGES)
-def test_damage_by_maintenance_is_noticed(name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    for faulty in (False, True):
-        world = World(tmp_path / str(faulty))
-        steady(world, ())
-        for table in world.tables:
-            compact(str(world.root), table)
-        world.witness.look()
-        world.send(30)
-        assert not world.run(Orders(point="between_commits", subset=0b1000))  # silver and bronze have the batch
-        if faulty:
-            DAMAGES[name].do(str(world.root), "clicks")
-        world.run()
-        assert (DAMAGES[name].red in red(world.check(monkeypatch))) == faulty
-        assert faulty or world.endings == []
-
-
 @pytest.mark.parametrize("name", POINTS)
 def test_every_point_is_reached_and_a_kill_there_costs_nothing(
     name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     world = World(tmp_path)
-    for nth in range(1, 1 + min(POINTS[name].most, 3)):
-        world.send(60)
-        assert not world.run(Orders(point=name, nth=nth, subset=0b0101)), f"{name} was not reached"
+    # Something to clean up, and something to vacuum.
+    world.send(300)
     world.run()
+    world.maintain(hours_later=0.1)
+    for nth in range(1, 1 + min(POINTS[name].most, 3)):
+        orders = Orders(point=name, nth=nth, subset=0b0101)
+        world.send(120)
+        reached = not world.run(orders)
+        if POINTS[name].side == "maintenance":
+            reached = not world.maintain(orders)
+        assert reached, f"{name} was not reached"
+    world.run()
+    world.maintain()
     assert red(world.check(monkeypatch)) == set()
     assert world.endings == []
 
 
 def test_every_check_can_turn_red() -> None:
     # `ledger` and `order` are about the topic and the producer: test_torture.py turns them red.
-    noticed = {mutant.red for mutant in MUTANTS.values()} | {damage.red for damage in DAMAGES.values()}
+    noticed = {mutant.red for mutant in MUTANTS.values()}
     assert noticed | {"ledger", "order"} == set(CHECKS)
