@@ -97,18 +97,26 @@ def red(checks: list[Check]) -> set[str]:
     return {check.name for check in checks if not check.ok}
 
 
+@pytest.mark.parametrize(
+    "scenario",
+    sorted({steady, *SCENARIOS.values()}, key=lambda each: each.__name__),
+    ids=lambda scenario: scenario.__name__,
+)
+def test_a_scenario_without_a_mutant_is_green(
+    scenario: Scenario, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    world = World(tmp_path)
+    scenario(world, ())
+    assert red(world.check(monkeypatch)) == set(), world.endings
+    assert world.endings == []
+
+
 @pytest.mark.parametrize("name", MUTANTS)
 def test_a_mutant_is_noticed(name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    scenario = SCENARIOS.get(name, steady)
-    sound = World(tmp_path / "sound")
-    scenario(sound, ())
-    assert red(sound.check(monkeypatch)) == set(), sound.endings
-    assert sound.endings == []
-
-    mutant = World(tmp_path / "mutant")
-    scenario(mutant, (name,))
-    checks = mutant.check(monkeypatch)
-    assert MUTANTS[name].red in red(checks), (checks, mutant.endings)
+    world = World(tmp_path)
+    SCENARIOS.get(name, steady)(world, (name,))
+    checks = world.check(monkeypatch)
+    assert MUTANTS[name].red in red(checks), (checks, world.endings)
 
 
 @pytest.mark.parametrize("name", POINTS)
