@@ -9,8 +9,10 @@ from __future__ import annotations
 import hashlib
 import threading
 import time
+from bisect import bisect_right
 from dataclasses import dataclass
 from datetime import datetime
+from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -125,11 +127,13 @@ class Witness(threading.Thread):
 
     def fresh_after(self, table: str, moment_s: float) -> float | None:
         """When a version of `table` was first seen that holds a record sent after `moment_s`; None if never."""
+        known = self.versions[table]
+        first = bisect_right(known, moment_s, key=lambda version: version.seen_s)
         return next(
             (
                 version.seen_s
-                for version in list(self.versions[table])
-                if version.seen_s > moment_s and version.batch and version.batch.newest_ms >= 1_000 * moment_s
+                for version in islice(known, first, None)
+                if version.batch and version.batch.newest_ms >= 1_000 * moment_s
             ),
             None,
         )

@@ -12,8 +12,8 @@ from lakehouse.torture.schedule import Trouble
 from tests.integration.stack import CONFIG
 
 QUICK = (
-    *("opening", "planned", "between_files", "task_done", "files_written", "between_commits", "half_put"),
-    *("committed", "rewritten", Trouble.VICTIM_KILL),
+    *("opening", "planned", "between_files", "between_commits", "half_put", "committed", "rewritten"),
+    Trouble.VICTIM_KILL,
 )
 """Pauses, and what first has to grow old enough to be cleaned up, take a longer run."""
 
