@@ -282,7 +282,7 @@ class _Run:
             self._end(victim)
             return killed_s
         kill.outcome = "missed"
-        kill.note = "it ended before" if victim.dead else f"not reached within {_BOUND_S:.0f} s"
+        kill.note = "it ended before" if victim.dead else f"not reached within {_BOUND_S:.0f} s, or the run was stopped"
         return self._end(victim)
 
     def _disturb(self, step: Step, victim: _Victim, kill: Kill) -> None:
@@ -305,7 +305,7 @@ class _Run:
             case Trouble.VICTIM_KILL:
                 return
         over_s = time.time()
-        if not victim.dead and not self._await_fresh(victim, over_s):
+        if not self._await_fresh(victim, over_s) and not victim.dead and not self._stop.is_set():
             self.endings.append(f"{step.fault}: not fresh again within {_BOUND_S:.0f} s (victim {self._number})")
 
     def _await_fresh(self, victim: _Victim, since_s: float) -> bool:
