@@ -267,12 +267,11 @@ def _vacuum_deletes_a_promised_file(patches: Patches) -> None:
 
 
 def _cleanup_deletes_the_head(patches: Patches) -> None:
-    """Everything up to the newest checkpoint, which may be of the pipeline's last commit."""
+    """Everything before the newest checkpoint, even where the pipeline's last commit is before it."""
 
     def expired(files: list[cleanup.LogFile], **_: object) -> list[cleanup.LogFile]:
-        newest = max(file.version for file in files)
-        cut = max((file.version for file in files if file.kind != "json" and file.version < newest), default=-1)
-        return [file for file in files if file.kind == "json" and file.version <= cut]
+        cut = max((file.version for file in files if file.kind != "json"), default=0)
+        return [file for file in files if file.version < cut]
 
     patches.set(cleanup, "expired", expired)
 
