@@ -28,11 +28,11 @@ class ClassArchive:
     path: Path
     draft: Path
 
-    def flags(self) -> tuple[str, ...]:
-        """Arguments for the JVM: use the archive, or write one at exit where there is none yet."""
+    def flags(self, *, write: bool = True) -> tuple[str, ...]:
+        """Arguments for the JVM: use the archive, or (if `write`) write one at exit where there is none yet."""
         if self.path.is_file():
             return (f"-XX:SharedArchiveFile={self.path}", *_QUIET)
-        return (f"-XX:ArchiveClassesAtExit={self.draft}", *_QUIET)
+        return (f"-XX:ArchiveClassesAtExit={self.draft}", *_QUIET) if write else ()
 
     def keep(self) -> None:
         """Put the draft of a process that has ended in its place; nothing where it wrote none."""

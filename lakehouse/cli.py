@@ -270,6 +270,46 @@ def doctor(pipeline: PipelineFile, *, as_json: Json = False) -> None:
         raise typer.Exit(1)
 
 
+@app.command()
+def torture(
+    pipeline: DefaultPipelineFile = _DEFAULT_PIPELINE,
+    kills: Annotated[int, typer.Option(min=1, help="steps; each ends with a SIGKILL of the pipeline")] = 20,
+    events: Annotated[int, typer.Option(min=1, help="at least so many are sent")] = 100_000,
+    seed: Annotated[int | None, typer.Option(min=0, help="the same seed, the same schedule; drawn by default")] = None,
+    rate: Annotated[float | None, typer.Option(min=1, help="events per second; spread over the steps")] = None,
+    faults: Annotated[str | None, typer.Option(help="names separated by commas; all by default")] = None,
+    mutant: Annotated[list[str] | None, typer.Option(help="an error to put into the pipeline; must turn red")] = None,
+    folder: Annotated[Path | None, typer.Option(help="where everything lies, and stays; else a temporary one")] = None,
+    json_file: Annotated[Path | None, typer.Option("--json", help="keep the report as JSON here")] = None,
+    markdown: Annotated[Path | None, typer.Option(help="keep the report as Markdown here")] = None,
+) -> None:
+    """Kill the pipeline again and again under load, then check every record. Exit 1 where a check turns red."""
+    import random
+
+    from lakehouse.torture.harness import Plan
+    from lakehouse.torture.harness import torture as run_torture
+    from lakehouse.torture.schedule import FAULTS
+
+    plan = Plan(
+        pipeline_file=pipeline.resolve(),
+        kills=kills,
+        events=events,
+        seed=random.SystemRandom().randrange(2**31) if seed is None else seed,
+        rate=rate,
+        faults=faults.split(",") if faults else FAULTS,
+        mutants=mutant or (),
+    )
+    with stopping() as stop:
+        report = run_torture(plan, folder=folder, say=typer.echo, stop=stop)
+    if json_file:
+        json_file.write_text(json.dumps(asdict(report) | {"ok": report.ok}, indent=2) + "\n")
+    if markdown:
+        markdown.write_text(report.to_markdown())
+    typer.echo(str(report))
+    if not report.ok:
+        raise typer.Exit(1)
+
+
 @broker_app.command("start")
 def broker_start(
     port: Annotated[int | None, typer.Option(help="9092 or, where that is taken, a free one")] = None,

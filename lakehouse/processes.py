@@ -64,7 +64,7 @@ class Child:
         return child
 
     def _read(self, stream: IO[str], on_line: Callable[[str], None]) -> None:
-        with self.log.open("w") as kept:
+        with stream, self.log.open("w") as kept:
             for line in stream:
                 kept.write(line)
                 kept.flush()

@@ -11,7 +11,7 @@ import orjson
 import typer
 
 from lakehouse import pipeline as flow
-from lakehouse.session import local_session
+from lakehouse.session import ended_session
 from lakehouse.streaming.query import retry_while_unavailable
 
 if TYPE_CHECKING:
@@ -33,11 +33,8 @@ def run_local(pipeline: Pipeline, stop: threading.Event, *, cores: int | None = 
         LakehouseError: anything that waiting for Kafka cannot mend.
     """
     typer.echo("starting Spark", err=True)
-    spark = local_session(pipeline.name, cores=cores)
-    try:
+    with ended_session(pipeline.name, cores=cores) as spark:
         run(spark, pipeline, stop, as_json=as_json)
-    finally:
-        spark.stop()
 
 
 def run(spark: SparkSession, pipeline: Pipeline, stop: threading.Event, *, as_json: bool = False) -> None:

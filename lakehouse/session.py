@@ -3,15 +3,25 @@
 from __future__ import annotations
 
 import os
+import subprocess
 import sys
+from contextlib import contextmanager, suppress
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
-from pyspark import SparkConf
+import pyspark
+from pyspark import SparkConf, SparkContext
 from pyspark.sql import SparkSession
 
-from lakehouse.jars import ensure_jars
+from lakehouse.class_archive import ClassArchive, class_archive, class_path
+from lakehouse.jars import ensure_jars, jar_folder
 from lakehouse.java import find_java
 
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+_JVM_END_S = 60.0
+"""Within which a JVM ends; the one that writes its class archive takes 5 to 15 s."""
 _LOG4J = Path(__file__).with_name("log4j2.properties")
 
 STREAMING = {
@@ -57,23 +67,57 @@ def local_session(name: str, *, cores: int | None = None) -> SparkSession:
     Raises:
         EnvironmentProblem: where there is no Java 17 or newer, or the jars cannot be fetched.
     """
+    return _build(name, _local_settings(cores, _archive().flags(write=False)))
+
+
+@contextmanager
+def ended_session(name: str, *, cores: int | None = None) -> Iterator[SparkSession]:
+    """A `local_session` whose JVM has ended when the body has, and has left an archive of its classes.
+
+    The first one writes the archive, which takes it some seconds once; later ones, `local_session` too, map it.
+    """
+    archive = _archive()
+    spark = _build(name, _local_settings(cores, archive.flags()))
+    try:
+        yield spark
+    finally:
+        _end(spark)
+        archive.keep()
+
+
+def _local_settings(cores: int | None, flags: tuple[str, ...]) -> dict[str, str]:
     os.environ["JAVA_HOME"] = str(find_java().parent.parent)
     # Python workers need this environment, not the first python3 on the PATH.
     os.environ["PYSPARK_PYTHON"] = sys.executable
-    jars = ensure_jars("spark")
-    first = [str(jar) for jar in jars if jar.name.startswith("hadoop-bare-naked-local-fs")]
-    settings = (
+    java_options = (f"-Dlog4j2.configurationFile={_LOG4J.as_uri()}", "-XX:+UseParallelGC", *flags)
+    return (
         STREAMING
         | LOCAL
         | {
             "spark.master": f"local[{cores or '*'}]",
-            "spark.jars": ",".join(map(str, jars)),
-            # Needed before `spark.jars` is read, hence on the class path from the beginning.
-            "spark.driver.extraClassPath": os.pathsep.join(first),
-            "spark.driver.extraJavaOptions": f"-Dlog4j2.configurationFile={_LOG4J.as_uri()} -XX:+UseParallelGC",
+            # On the class path of the one JVM there is: what `spark.jars` names is loaded by a class loader of
+            # Spark's own, whose classes no archive can hold, and is copied at each start.
+            "spark.driver.extraClassPath": class_path(ensure_jars("spark")),
+            "spark.driver.extraJavaOptions": " ".join(java_options),
         }
     )
-    return _build(name, settings)
+
+
+def _archive() -> ClassArchive:
+    jars = f"{pyspark.__version__}{os.pathsep}{class_path(ensure_jars('spark'))}"
+    return class_archive(jar_folder("spark").parent, "spark", find_java(), jars)
+
+
+def _end(spark: SparkSession) -> None:
+    """Stop Spark and wait for its JVM, which ends when its standard input does."""
+    gateway: Any = spark.sparkContext._gateway  # noqa: SLF001 - pyspark has no other name for its JVM
+    spark.stop()
+    gateway.shutdown()
+    gateway.proc.stdin.close()
+    with suppress(subprocess.TimeoutExpired):
+        gateway.proc.wait(_JVM_END_S)
+    # A session that is built later in this process starts a JVM of its own.
+    SparkContext._gateway = SparkContext._jvm = None  # noqa: SLF001 - as pyspark's own tests do
 
 
 def submitted_session(name: str) -> SparkSession:

@@ -13,6 +13,8 @@ from lakehouse.errors import SourceUnavailable
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
 
+    from confluent_kafka import Message
+
 _CHUNK = 10_000
 _WAIT_S = 0.2
 """A call returns when its chunk is full or this is over; the last chunk of a range is never full."""
@@ -45,7 +47,25 @@ def read_range(
     end: Mapping[int, int],
     client_options: Mapping[str, str] | None = None,
 ) -> Iterator[Record]:
-    """Every record at `read_committed` with start ≤ offset < end, partition by partition in offset order.
+    """Every record at `read_committed` with start ≤ offset < end, in offset order within each partition.
+
+    Raises:
+        SourceUnavailable: where the broker stops answering.
+    """
+    for message in read_messages(servers, topic, start, end, client_options):
+        headers: Any = message.headers() or ()
+        position = int(message.partition() or 0), int(message.offset() or 0)
+        yield Record(*position, message.key(), message.value(), headers)
+
+
+def read_messages(
+    servers: str,
+    topic: str,
+    start: Mapping[int, int],
+    end: Mapping[int, int],
+    client_options: Mapping[str, str] | None = None,
+) -> Iterator[Message]:
+    """As `read_range`, with the timestamp of each record too.
 
     Gaps (transaction markers, aborted and compacted records) are passed over: the range ends where the
     consumer's position reaches `end`, not where a record with a certain offset was seen.
@@ -87,8 +107,7 @@ def read_range(
                 if partition is None or offset is None or partition not in open_partitions:
                     continue
                 if error is None and offset < end[partition]:
-                    headers: Any = message.headers() or ()
-                    yield Record(partition, offset, message.key(), message.value(), headers)
+                    yield message
                 if error is not None or offset + 1 >= end[partition]:
                     open_partitions.discard(partition)
     except KafkaException as error:

@@ -119,7 +119,8 @@ def attach(stream: IO[bytes]) -> None:
         os.nice(_NICENESS)
 
     def watch() -> None:
-        while stream.read(1):
+        # Past the stream's buffer, whose lock this thread would hold for ever: at its end Python aborts over that.
+        while os.read(stream.fileno(), 1):
             pass
         os._exit(0)
 

@@ -163,11 +163,13 @@ def test_the_end_of_the_log_is_shown() -> None:
 def test_a_class_archive_is_written_once_and_used_afterwards(tmp_path: Path) -> None:
     archive = ClassArchive(tmp_path / "x.jsa", tmp_path / "x.draft")
     assert f"-XX:ArchiveClassesAtExit={tmp_path / 'x.draft'}" in archive.flags()
+    assert archive.flags(write=False) == ()
     archive.keep()
     assert not archive.path.exists()
     archive.draft.write_text("classes")
     archive.keep()
     assert f"-XX:SharedArchiveFile={tmp_path / 'x.jsa'}" in archive.flags()
+    assert archive.flags(write=False) == archive.flags()
     assert not archive.draft.exists()
 
 

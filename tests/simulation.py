@@ -1,0 +1,289 @@
+"""The pipeline without Spark and Kafka: `pipeline.run` as it is, over a topic that is a list and an engine that plans.
+
+What is simulated is only what this project does not own: the topic, Spark's planning and its checkpoint (whose
+files are real), and the parsing and judging in Spark's plan. `Sink`, `TableLog`, `OnePass`, `Checkpoint`, `resume`,
+the chain and `Handler` are the product's own. A kill is an exception that nothing in the product catches.
+"""
+
+from __future__ import annotations
+
+import shutil
+import threading
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any, NoReturn
+
+import numpy as np
+import orjson
+import pyarrow as pa
+
+from lakehouse import pipeline as flow
+from lakehouse import reconcile, topic
+from lakehouse.errors import LakehouseError
+from lakehouse.maintenance.run import Maintainer
+from lakehouse.schemas import ARROW_TYPES, KAFKA_POSITION, RAW, VERDICT
+from lakehouse.torture import mutants
+from lakehouse.torture.checks import Check, Stored, check_all
+from lakehouse.torture.ledger import ENTRY, Kind, Ledger, Outcome, hash_of
+from lakehouse.torture.points import Orders, Patches, arm
+from lakehouse.torture.witness import Witness
+from tests.pipelines import small_pipeline
+
+TOPIC = "clicks"
+PARTITIONS = 2
+QUERY = "11111111-2222-3333-4444-555555555555"
+_BEGINNING = datetime(2026, 1, 2, 3, 4, 5, tzinfo=UTC)
+
+
+class Killed(BaseException):
+    """SIGKILL: no handler of the product may stop it."""
+
+
+def die() -> NoReturn:
+    raise Killed
+
+
+@dataclass
+class World:
+    """A topic, a root, a clock that is the number of records, and the runs of a pipeline over them."""
+
+    root: Path
+    slowest_ms: float = 900.0
+    """The suite of this world: a row that took longer is refused."""
+    records: dict[int, list[bytes | None]] = field(default_factory=lambda: {number: [] for number in range(PARTITIONS)})
+    endings: list[str] = field(default_factory=list)
+    sent: int = 0
+    _sequences: dict[tuple[int, int], int] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        self.root.mkdir(parents=True, exist_ok=True)
+        self.pipeline = small_pipeline(self.root, tables={"bronze": True}, maintenance={"checkpoint_every": 10})
+        names = [f"{layer}/clicks" for layer in ("silver", "quarantine", "bronze")]
+        self.tables = [*names, *(f"gold/{name}" for name, _, _ in self.pipeline.rollup_tables())]
+        self.witness = Witness(str(self.root), self.tables)
+        self.checkpoint = self.root / "_checkpoints" / "clicks"
+        self.on_plan: Callable[[], None] = lambda: None
+
+    # --- the topic ---
+
+    def send(self, count: int) -> None:
+        """Records of every kind: good, slow, not JSON, empty, tombstones."""
+        for _ in range(count):
+            number, self.sent = self.sent, self.sent + 1
+            partition = number % PARTITIONS
+            self._sequences[partition, len(self.records[partition])] = number
+            self.records[partition].append(_value(number))
+
+    def stored(self) -> list[Stored]:
+        return [
+            Stored(partition, offset, value, self._sequences[partition, offset])
+            for partition, values in self.records.items()
+            for offset, value in enumerate(values)
+        ]
+
+    def ledger(self) -> Ledger:
+        entries = np.zeros(self.sent, ENTRY)
+        for at, each in enumerate(self.stored()):
+            entries[at] = (each.sequence, each.offset, each.partition, Outcome.ACKED, Kind.PLAIN, hash_of(each.value))
+        return Ledger(entries)
+
+    # --- one run of the pipeline ---
+
+    def run(self, orders: Orders | None = None) -> bool:
+        """Run until the topic is read, the orders' point is reached (False), or the pipeline refuses to go on."""
+        orders = orders or Orders()
+        patches = Patches()
+        self._replace_what_is_not_ours(patches)
+        for side in ("driver", "task"):
+            mutants.apply(patches, orders.mutants, side=side)  # type: ignore[arg-type]
+            arm(patches, orders, die, side=side)  # type: ignore[arg-type]
+        try:
+            flow.run(_SPARK, self.pipeline, threading.Event())
+        except Killed:
+            return False
+        except LakehouseError as error:
+            self.endings.append(str(error))
+        finally:
+            patches.undo()
+            self.witness.look()
+        return True
+
+    def maintain(self, orders: Orders | None = None, *, hours_later: float = 3) -> bool:
+        """One thorough pass over the tables, as if it were later; False where it was killed."""
+        orders = orders or Orders()
+        patches = Patches()
+        mutants.apply(patches, orders.mutants, side="maintenance")
+        arm(patches, orders, die, side="maintenance")
+        try:
+            reports = Maintainer(self.pipeline, clock=lambda: time.time() + 3_600 * hours_later).maintain()
+        except Killed:
+            return False
+        finally:
+            patches.undo()
+            self.witness.look()
+        self.endings += [report.error for report in reports if report.error]
+        return True
+
+    def check(self, monkeypatch: Any) -> list[Check]:
+        """What the harness would say."""
+        monkeypatch.setattr(reconcile, "_ALIGN_S", 0.2)
+        monkeypatch.setattr(topic, "read_range", self._read_range)
+        self.witness.finish()
+        return check_all(self.pipeline, self.stored(), self.ledger(), self.witness)
+
+    def _read_range(self, _servers: str, _topic: str, start: Any, end: Any, _options: Any = None) -> Any:
+        for partition, last in end.items():
+            for offset in range(start.get(partition, 0), min(last, len(self.records[partition]))):
+                yield topic.Record(partition, offset, self.records[partition][offset])
+
+    def _replace_what_is_not_ours(self, patches: Patches) -> None:
+        patches.set(flow.kafka_admin, "topic_partitions", lambda *_: list(range(PARTITIONS)))
+        patches.set(flow.kafka, "read_stream", lambda _spark, _source, _partitions, starting: starting)
+        patches.set(flow, "judged_rows", lambda starting, *_: _Frame(self, starting))
+        patches.set(flow.streaming, "start", lambda results, handler, **_: (results, handler))
+        patches.set(flow.streaming, "await_end", lambda running, *_: _Engine(self, *running).run())
+
+
+_SPARK: Any = None
+
+
+@dataclass
+class _Frame:
+    """Stands in for the DataFrame: what `mapInArrow` gets, and the answers that `collect` returns."""
+
+    world: World
+    starting: Any
+    one_pass: Any = None
+
+    def mapInArrow(self, one_pass: Any, _ddl: str) -> _Frame:  # noqa: N802 - Spark's name
+        return _Frame(self.world, self.starting, one_pass)
+
+
+@dataclass
+class _Results:
+    """One micro-batch: a task per partition."""
+
+    world: World
+    one_pass: Any
+    start: dict[int, int]
+    end: dict[int, int]
+
+    def collect(self) -> list[tuple[str, bytes | None, bytes | None]]:
+        answers = []
+        for partition, end in self.end.items():
+            rows = self.world.records[partition][self.start[partition] : end]
+            if rows:
+                batch = _judged(self.world, partition, self.start[partition], rows)
+                for answer in self.one_pass(iter([batch])):
+                    answers += [tuple(row.values()) for row in answer.to_pylist()]
+        return answers
+
+
+class _Engine:
+    """Spark's part: plans a range, writes offsets/N, calls the handler, writes commits/N; goes on where it was."""
+
+    SIZE = 7
+    """Records per partition and batch."""
+
+    def __init__(self, world: World, frame: _Frame, handler: Callable[[Any, int], None]) -> None:
+        self.world, self.frame, self.handler = world, frame, handler
+        self.folder = world.checkpoint
+        for name in ("offsets", "commits", "sources/0"):
+            (self.folder / name).mkdir(parents=True, exist_ok=True)
+        if not (self.folder / "metadata").exists():
+            (self.folder / "metadata").write_text(f'{{"id":"{QUERY}"}}')
+            known = (frame.starting or {}).get(TOPIC, {})
+            self._write("sources/0/0", {number: known.get(number, 0) for number in range(PARTITIONS)})
+
+    def run(self) -> None:
+        while True:
+            number = len(list((self.folder / "commits").iterdir()))
+            planned = self.folder / "offsets" / str(number)
+            start = self._read(f"offsets/{number - 1}" if number else "sources/0/0")
+            if planned.exists():
+                end = self._read(f"offsets/{number}")
+            else:
+                ends = {partition: len(of) for partition, of in self.world.records.items()}
+                end = {partition: min(start[partition] + self.SIZE, ends[partition]) for partition in ends}
+                if end == start:
+                    return
+                self._write(f"offsets/{number}", end)
+            self.world.on_plan()
+            self.handler(_Results(self.world, self.frame.one_pass, start, end), number)
+            self._write(f"commits/{number}", {})
+
+    def _write(self, name: str, offsets: dict[int, int]) -> None:
+        text = orjson.dumps({TOPIC: {str(partition): offset for partition, offset in offsets.items()}}).decode()
+        (self.folder / name).write_text(f"v1\n{{}}\n{text}")
+
+    def _read(self, name: str) -> dict[int, int]:
+        raw = orjson.loads((self.folder / name).read_text().splitlines()[-1])
+        return {int(partition): offset for partition, offset in raw[TOPIC].items()}
+
+
+def _value(number: int) -> bytes | None:
+    match number % 11:
+        case 3:
+            return None
+        case 5:
+            return b""
+        case 7:
+            return b'{"id": "cut'
+    at = _BEGINNING + timedelta(milliseconds=137 * number)
+    event = {
+        "id": f"e{number}",
+        "at": at.isoformat(timespec="milliseconds").replace("+00:00", "Z"),
+        "page": ("home", "cart")[number % 2],
+        "user": number % 5,
+        "ms": 100.25 * (number % 10) + 0.5,
+        "status": ("ok", "error")[number % 3 == 0],
+    }
+    return orjson.dumps(event)
+
+
+def _judged(world: World, partition: int, first: int, values: list[bytes | None]) -> pa.RecordBatch:
+    """What `pipeline.judged_rows` would make of the records."""
+    fields = {name: ARROW_TYPES[each.type] for name, each in world.pipeline.source.fields.items()}
+    rows = list(_rows(world, partition, first, values))
+    schema = pa.schema(
+        [*fields.items(), *KAFKA_POSITION, *RAW, ("_fits", pa.bool_()), ("_timely", pa.bool_()),
+         ("_errors", pa.list_(VERDICT)), ("_warnings", pa.list_(VERDICT)), ("_refused", pa.bool_())]
+    )  # fmt: skip
+    return pa.RecordBatch.from_pylist(rows, schema=schema)
+
+
+def _rows(world: World, partition: int, first: int, values: list[bytes | None]) -> Iterator[dict[str, Any]]:
+    for offset, value in enumerate(values, first):
+        try:
+            event = orjson.loads(value or b"")
+        except orjson.JSONDecodeError:
+            event = None
+        errors = []
+        if event and event["ms"] > world.slowest_ms:
+            errors = [{"rule_id": "slow", "type": "slow", "columns": ["ms"], "severity": "critical",
+                       "message": "too slow", "value": str(event["ms"]), "suite_sha256": "sha"}]  # fmt: skip
+        number = world._sequences[partition, offset]
+        yield {
+            **(event or {}),
+            "at": datetime.fromisoformat(event["at"]) if event else None,
+            "_topic": TOPIC,
+            "_partition": partition,
+            "_offset": offset,
+            "_timestamp": _BEGINNING + timedelta(milliseconds=137 * number + 5),
+            "_key": None,
+            "_value": value,
+            "_headers": [{"key": "sequence", "value": number.to_bytes(8, "big")}],
+            "_fits": event is not None,
+            "_timely": event is not None,
+            "_errors": errors,
+            "_warnings": [],
+            "_refused": event is None or bool(errors),
+        }
+
+
+def forget_checkpoint(world: World) -> None:
+    """As if someone had removed it."""
+    shutil.rmtree(world.checkpoint)
