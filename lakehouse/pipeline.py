@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING
 from pyspark.sql import functions as F
 
 from lakehouse import kafka_admin, storage
+from lakehouse.quality.archive import Archive
 from lakehouse.quality.rules import compile_rules
 from lakehouse.quality.suite import load_suite
 from lakehouse.quality.verdicts import judge
@@ -101,7 +102,11 @@ def run(
     one_pass = OnePass(storage.resolve_root(pipeline.root), pipeline, storage.storage_environment())
     checkpoint_url = storage.checkpoint_url(pipeline.root, pipeline.name)
     checkpoint = Checkpoint(checkpoint_url)
+    archive = Archive(one_pass.root)
+    archive.keep(suite)
     sink = Sink.open(one_pass)
+    if sink.head:
+        archive.note(sink.head)
     starting = starting_offsets(sink.head, checkpoint)
 
     records = kafka.read_stream(spark, source, partitions, starting)
@@ -115,8 +120,10 @@ def run(
         began = time.perf_counter()
         answers = results.collect()
         ran = time.perf_counter()
-        batch = sink.next_batch(_query_id(checkpoint), batch_id, start, end, suite.sha256)
-        whole = sink.write(batch, answers)
+        before = sink.head
+        whole = sink.write(sink.next_batch(_query_id(checkpoint), batch_id, start, end, suite.sha256), answers)
+        if before is None or before.suite_sha256 != suite.sha256:
+            archive.note(whole)
         on_batch(Committed(whole, ran - began, time.perf_counter() - ran))
 
     handler = streaming.Handler(write_batch, stop)

@@ -17,7 +17,7 @@ import json
 import re
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Literal, NoReturn, TypeAlias, get_args
+from typing import TYPE_CHECKING, Any, Literal, NoReturn, TypeAlias, get_args
 
 from lakehouse.errors import SuiteError
 from lakehouse.quality.catalogue import CATALOGUE, ExpectationType, Family
@@ -96,12 +96,14 @@ class Suite:
         expectations: in the file's order.
         sha256: fingerprint of all that decides verdicts, as 64 hexadecimal digits. Notes, `mostly`, the
             report's own expectations and the order of the file do not change it.
+        document: the file itself, as Great Expectations reads it.
     """
 
     name: str
     source: str
     expectations: tuple[Expectation, ...]
     sha256: str
+    document: Mapping[str, Any] = dataclasses.field(repr=False, compare=False)
 
     @property
     def report_only(self) -> tuple[Expectation, ...]:
@@ -156,7 +158,7 @@ def parse_suite(text: str, *, source: str) -> Suite:
         _fail(source, "The suite has no expectations", "list at least one in expectations")
     drafts = [_expectation(item, index, source) for index, item in enumerate(items)]
     expectations = _with_rule_ids(drafts, source)
-    return Suite(name, source, expectations, _fingerprint(expectations))
+    return Suite(name, source, expectations, _fingerprint(expectations), document)
 
 
 def check_columns(suite: Suite, columns: Collection[str] | Mapping[str, str]) -> None:
