@@ -102,6 +102,7 @@ class Archive:
         """Which suite judged which of the pipeline's records, from the first on."""
         entries = self._entries(pipeline)
         starts = [_offsets(entry["start"]) for entry in entries]
+        ends = [*starts[1:], None][: len(starts)]
         return tuple(
             Use(
                 entry["suite_sha256"],
@@ -111,7 +112,7 @@ class Archive:
                 entry["query_id"],
                 entry["batch_id"],
             )
-            for entry, start, end in zip(entries, starts, [*starts[1:], None], strict=True)
+            for entry, start, end in zip(entries, starts, ends, strict=True)
         )
 
     def _entries(self, pipeline: str) -> list[dict[str, Any]]:

@@ -31,24 +31,16 @@ _SCRIPTS = re.compile(r"<script\b.*?</script>", re.DOTALL | re.IGNORECASE)
 _POSITION = "Kafka position"
 
 
-def render(
-    report: QualityReport,
-    result: ExpectationSuiteValidationResult,
-    samples: Mapping[str, Sequence[Sample]],
-    refused: Sequence[Refused],
-    verdict: str,
-) -> str:
+def render(report: QualityReport, verdict: str) -> str:
     """The page.
 
     Args:
         report: what was found.
-        result: the package's own result.
-        samples: rule id → failing rows.
-        refused: records of quarantine to which samples link.
-        verdict: the cross-check in one sentence.
+        verdict: whether stream and report agree, in one sentence.
     """
+    found = report.found
     style = files("lakehouse.reports").joinpath("page.css").read_text()
-    known = {record.position for record in refused}
+    known = {record.position for record in found.refused}
     title = f"{escape(report.pipeline)}: data quality, {report.run_at:%Y-%m-%d %H:%M} UTC"
     return "\n".join(
         [
@@ -60,8 +52,8 @@ def render(
             _facts(report),
             _agreement(report, verdict),
             "<h2>Great Expectations</h2>",
-            _data_docs(result, samples, known),
-            _refused(refused),
+            _data_docs(found.result, found.samples, known),
+            _refused(found.refused),
             "</main></body></html>",
         ]
     )
@@ -72,7 +64,7 @@ def _badge(*, ok: bool) -> str:
 
 
 def _facts(report: QualityReport) -> str:
-    rows = report.rows
+    rows = report.found.rows
     unparsed = ", ".join(f"{escape(reason)} {count:,}" for reason, count in rows.unparsed.items())
     facts = {
         "Records": escape(str(report.span)),
@@ -82,24 +74,23 @@ def _facts(report: QualityReport) -> str:
         "Judged": f"{rows.judged:,} rows: {rows.silver:,} in silver, {rows.parsed:,} in quarantine",
         "Not judged": f"{sum(rows.unparsed.values()):,} rows in quarantine that do not fit the contract"
         + (f" ({unparsed})" if unparsed else ""),
-        "Critical": ", ".join(escape(finding.expectation.rule_id) for finding in report.failed) or "none failed",
+        "Critical": ", ".join(escape(finding.expectation.rule_id) for finding in report.found.failed) or "none failed",
     }
     return "<dl>" + "".join(f"<dt>{name}</dt><dd>{text}</dd>" for name, text in facts.items()) + "</dl>"
 
 
 def _agreement(report: QualityReport, verdict: str) -> str:
     heads = ("Rule", "Report", "Compiled rule", "Due", "Recorded", "")
-    ok = not report.disagreements and report.rows_agree
     return (
-        f'<h2>Stream and report</h2><p class="{"ok" if ok else "bad"}">{escape(verdict)}</p>'
+        f'<h2>Stream and report</h2><p class="{"ok" if report.agrees else "bad"}">{escape(verdict)}</p>'
         "<details><summary>Counts of failing rows by rule</summary>"
         "<p>Report: counted by Great Expectations. Compiled rule: counted by the stream's own columns over the same"
         " rows. Due: the same over rows that this suite judged when they came, in the table that keeps the verdict."
         " Recorded: the verdicts in those rows.</p>"
-        "<table class="table-sm"><thead><tr>"
+        '<table class="table-sm"><thead><tr>'
         + "".join(f'<th class="number">{head}</th>' if head in heads[1:5] else f"<th>{head}</th>" for head in heads)
         + "</tr></thead><tbody>"
-        + "".join(map(_agreement_row, report.agreements))
+        + "".join(map(_agreement_row, report.found.agreements))
         + "</tbody></table></details>"
     )
 

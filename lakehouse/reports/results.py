@@ -100,8 +100,8 @@ def _opened(url: str) -> DeltaTable:
 
 
 def _rows(report: QualityReport) -> Iterator[dict[str, object]]:
-    agreements = {agreement.rule_id: agreement for agreement in report.agreements}
-    for finding in report.findings:
+    agreements = {agreement.rule_id: agreement for agreement in report.found.agreements}
+    for finding in report.found.findings:
         expectation = finding.expectation
         agreement = agreements.get(expectation.rule_id)
         yield {
@@ -114,9 +114,9 @@ def _rows(report: QualityReport) -> Iterator[dict[str, object]]:
             "quarantine_version": report.versions["quarantine"],
             "range_start": report.span.start,
             "range_end": report.span.end,
-            "rows_silver": report.rows.silver,
-            "rows_quarantine_parsed": report.rows.parsed,
-            "rows_quarantine_unparsed": sum(report.rows.unparsed.values()),
+            "rows_silver": report.found.rows.silver,
+            "rows_quarantine_parsed": report.found.rows.parsed,
+            "rows_quarantine_unparsed": sum(report.found.rows.unparsed.values()),
             "expectation": expectation.index,
             "rule_id": expectation.rule_id,
             "type": expectation.type,

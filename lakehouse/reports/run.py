@@ -14,14 +14,11 @@ import obstore
 from lakehouse import storage
 from lakehouse.errors import ConfigError
 from lakehouse.quality.archive import Archive
-from lakehouse.quality.rules import compile_rules
 from lakehouse.quality.suite import check_columns, load_suite
-from lakehouse.reports.agreement import Agreement, count_recorded, count_rows
-from lakehouse.reports.at_rest import AtRest
+from lakehouse.reports.assess import assess
 from lakehouse.reports.page import render
-from lakehouse.reports.population import judged_by, read_population
+from lakehouse.reports.population import read_population
 from lakehouse.reports.results import append_once
-from lakehouse.reports.samples import refused_records, sample_rows
 from lakehouse.sinks.aligned import aligned
 
 if TYPE_CHECKING:
@@ -29,7 +26,7 @@ if TYPE_CHECKING:
 
     from lakehouse.config.models import Pipeline
     from lakehouse.quality.suite import Suite
-    from lakehouse.reports.agreement import Rows
+    from lakehouse.reports.assess import Assessment
     from lakehouse.reports.at_rest import Finding
     from lakehouse.reports.population import Span
 
@@ -48,9 +45,7 @@ class QualityReport:
         span: which records, by Kafka's timestamp.
         versions: `silver`, `quarantine` → version that was read.
         recorded_rows: rows that the logs of both versions record; None where the span leaves some out.
-        rows: that were read.
-        findings: one per expectation, in the suite's order.
-        agreements: one per rule that the stream judges by.
+        found: what was found.
         page: path or URL of the report's page.
         seconds: how long it took.
     """
@@ -62,35 +57,28 @@ class QualityReport:
     span: Span
     versions: dict[str, int]
     recorded_rows: int | None
-    rows: Rows
-    findings: tuple[Finding, ...]
-    agreements: tuple[Agreement, ...]
+    found: Assessment
     page: str
     seconds: float
 
     @property
-    def failed(self) -> tuple[Finding, ...]:
-        """Findings by which the report fails."""
-        return tuple(finding for finding in self.findings if finding.critical)
-
-    @property
-    def disagreements(self) -> tuple[Agreement, ...]:
-        """Rules by which stream and report count differently."""
-        return tuple(agreement for agreement in self.agreements if not agreement.ok)
-
-    @property
     def rows_agree(self) -> bool:
         """Whether as many rows were read as the tables' logs record."""
-        return self.recorded_rows in (None, self.rows.total)
+        return self.recorded_rows in (None, self.found.rows.total)
+
+    @property
+    def agrees(self) -> bool:
+        """Whether the stream's counts are the report's."""
+        return self.rows_agree and not self.found.disagreements
 
     @property
     def ok(self) -> bool:
         """Whether no critical expectation failed and the stream's counts are the report's."""
-        return not self.failed and not self.disagreements and self.rows_agree
+        return not self.found.failed and self.agrees
 
     def to_dict(self) -> dict[str, Any]:
         """For scripts."""
-        rows = self.rows
+        rows = self.found.rows
         return {
             "ok": self.ok,
             "run_id": self.run_id,
@@ -107,7 +95,7 @@ class QualityReport:
                 "same_suite": rows.same_suite,
                 "recorded": self.recorded_rows,
             },
-            "stream_agrees": not self.disagreements and self.rows_agree,
+            "stream_agrees": self.agrees,
             "expectations": [
                 {
                     "rule_id": finding.expectation.rule_id,
@@ -120,7 +108,7 @@ class QualityReport:
                     "observed": finding.observed,
                     "error": finding.error,
                 }
-                for finding in self.findings
+                for finding in self.found.findings
             ],
             "agreement": [
                 {
@@ -131,22 +119,22 @@ class QualityReport:
                     "recorded": agreement.recorded,
                     "ok": agreement.ok,
                 }
-                for agreement in self.agreements
+                for agreement in self.found.agreements
             ],
             "page": self.page,
             "seconds": round(self.seconds, 3),
         }
 
     def __str__(self) -> str:
-        rows = self.rows
+        rows = self.found.rows
         versions = ", ".join(f"{layer} version {version}" for layer, version in self.versions.items())
         lines = [
             f"{self.pipeline}, {self.span}: {versions}; suite {self.suite.name} {self.suite.sha256[:12]}",
             f"judged: {rows.judged:,} rows, {rows.silver:,} in silver and {rows.parsed:,} in quarantine",
             f"not judged: {sum(rows.unparsed.values()):,} rows in quarantine that do not fit the contract",
         ]
-        width = max(len(finding.expectation.rule_id) for finding in self.findings)
-        for finding in self.findings:
+        width = max(len(finding.expectation.rule_id) for finding in self.found.findings)
+        for finding in self.found.findings:
             mark = "ok" if finding.success else "FAILED" if finding.critical else finding.expectation.severity
             lines.append(f"{mark:<8} {finding.expectation.rule_id:<{width}}  {_counts(finding)}")
         lines.append(agreement_line(self))
@@ -157,20 +145,21 @@ class QualityReport:
 
 def agreement_line(report: QualityReport) -> str:
     """The cross-check in one sentence: whether the stream's counts are the report's."""
+    found = report.found
     if not report.rows_agree:
         return (
-            f"STREAM AND REPORT DIFFER: the logs record {report.recorded_rows:,} rows, {report.rows.total:,} were read"
+            f"STREAM AND REPORT DIFFER: the logs record {report.recorded_rows:,} rows, {found.rows.total:,} were read"
         )
-    if report.disagreements:
+    if found.disagreements:
         first = "; ".join(
             f"{one.rule_id}: report {one.unexpected}, compiled {one.recounted}, due {one.due}, recorded {one.recorded}"
-            for one in report.disagreements[:3]
+            for one in found.disagreements[:3]
         )
-        return f"STREAM AND REPORT DIFFER in {len(report.disagreements)} rules: {first}"
-    recorded = sum(agreement.recorded is not None for agreement in report.agreements)
+        return f"STREAM AND REPORT DIFFER in {len(found.disagreements)} rules: {first}"
+    recorded = sum(one.recorded is not None for one in found.agreements)
     return (
-        f"stream and report agree: {len(report.agreements)} rules count the same rows, and {recorded} of them have a"
-        f" verdict for each, over {report.rows.same_suite:,} rows judged by this suite when they came"
+        f"stream and report agree: {len(found.agreements)} rules count the same rows, and the verdicts that {recorded}"
+        f" of them record are those due, over {found.rows.same_suite:,} rows judged by this suite when they came"
     )
 
 
@@ -198,21 +187,7 @@ def run_report(spark: SparkSession, pipeline: Pipeline, span: Span, *, run_id: s
     if span.start is None and span.end is None:
         recorded_rows = sum(table.count() for table in tables.values())
 
-    population = read_population(spark, pipeline, versions, span)
-    rules = compile_rules(suite)
-    at_rest = AtRest(suite)
-    findings, result = at_rest.judge(population.rows)
-    failing = {finding.expectation.rule_id for finding in findings if finding.unexpected}
-    samples = sample_rows(population.rows, [rule for rule in rules if rule.expectation.rule_id in failing])
-    samples |= at_rest.sample(population.rows, failing - {rule.expectation.rule_id for rule in rules})
-    refused = refused_records(population, [sample.position for of in samples.values() for sample in of])
-    rows, counts = count_rows(population, rules, judged_by(Archive(root).uses(pipeline.name), suite.sha256))
-    recorded = count_recorded(population, suite.sha256)
-    unexpected = {finding.expectation.rule_id: finding.unexpected for finding in findings}
-    agreements = tuple(
-        Agreement(rule_id, unexpected[rule_id], recounted, due, None if due is None else recorded.get(rule_id, 0))
-        for rule_id, (recounted, due) in counts.items()
-    )
+    found = assess(read_population(spark, pipeline, versions, span), suite, Archive(root).uses(pipeline.name))
     page = f"{root}/_quality/{pipeline.name}/{run_id}/index.html"
     report = QualityReport(
         run_id=run_id,
@@ -222,13 +197,11 @@ def run_report(spark: SparkSession, pipeline: Pipeline, span: Span, *, run_id: s
         span=span,
         versions=versions,
         recorded_rows=recorded_rows,
-        rows=rows,
-        findings=findings,
-        agreements=agreements,
+        found=found,
         page=page,
         seconds=time.perf_counter() - began,
     )
-    html = render(report, result, samples, refused, agreement_line(report))
+    html = render(report, agreement_line(report))
     obstore.put(storage.open_store(page.rpartition("/")[0]), "index.html", html.encode())
     append_once(report, root)
     return report
