@@ -9,6 +9,7 @@
   x ChainError                   exit 1    offsets of a batch do not follow those in a table's last commit
   x CheckpointError              exit 1    Spark's checkpoint and the tables disagree, or it is damaged
   x TableError                   exit 1    a Delta table is missing, damaged, or not the one expected
+  x QualityError                 exit 1    a batch does not meet an expectation that stops the pipeline
   x ReconcileError               exit 1    topic and tables cannot be compared
 """
 
@@ -81,6 +82,10 @@ class CheckpointError(LakehouseError):
 
 class TableError(LakehouseError):
     """A Delta table is missing, damaged, or not the one that was expected."""
+
+
+class QualityError(LakehouseError):
+    """A batch does not meet an expectation whose `meta.stream` is `fail`. Nothing of it was committed."""
 
 
 class ReconcileError(LakehouseError):

@@ -21,10 +21,13 @@ from pyspark.sql import functions as F
 
 from lakehouse import kafka_admin, storage
 from lakehouse.quality.archive import Archive
+from lakehouse.quality.observe import Wanted
 from lakehouse.quality.rules import compile_rules
+from lakehouse.quality.schema_rules import require_schema
 from lakehouse.quality.suite import load_suite
 from lakehouse.quality.verdicts import judge
-from lakehouse.schemas import RAW
+from lakehouse.schemas import RAW, silver_schema
+from lakehouse.sinks.observed import Watch
 from lakehouse.sinks.onepass import RESULT_DDL, OnePass
 from lakehouse.sinks.sink import Sink
 from lakehouse.sources import kafka
@@ -42,6 +45,7 @@ if TYPE_CHECKING:
     from lakehouse.chain import Batch
     from lakehouse.config.models import Pipeline
     from lakehouse.quality.suite import Suite
+    from lakehouse.quality.watch import Outcome
 
 
 @dataclass(frozen=True)
@@ -52,11 +56,13 @@ class Committed:
         batch: as it was committed.
         job_s: seconds that the Spark job took.
         commit_s: seconds that writing the partial aggregates and committing every table took.
+        outcomes: how many rows failed each rule, and the suite's aggregates over the batch.
     """
 
     batch: Batch
     job_s: float
     commit_s: float
+    outcomes: tuple[Outcome, ...] = ()
 
 
 def judged_rows(records: DataFrame, pipeline: Pipeline, suite: Suite) -> DataFrame:
@@ -99,7 +105,8 @@ def run(
     options = {name: secret.get_secret_value() for name, secret in source.options.items()}
     partitions = kafka_admin.topic_partitions(source.servers, source.topic, options)
     suite = load_suite(pipeline.quality.suite)
-    one_pass = OnePass(storage.resolve_root(pipeline.root), pipeline, storage.storage_environment())
+    require_schema(suite, silver_schema(source.fields))
+    one_pass = OnePass(storage.resolve_root(pipeline.root), pipeline, storage.storage_environment(), Wanted.by(suite))
     checkpoint_url = storage.checkpoint_url(pipeline.root, pipeline.name)
     checkpoint = Checkpoint(checkpoint_url)
     archive = Archive(one_pass.root)
@@ -107,6 +114,7 @@ def run(
     sink = Sink.open(one_pass)
     if sink.head:
         archive.note(sink.head)
+    watch = Watch(one_pass.root, pipeline.name, suite)
     starting = starting_offsets(sink.head, checkpoint)
 
     records = kafka.read_stream(spark, source, partitions, starting)
@@ -120,11 +128,11 @@ def run(
         began = time.perf_counter()
         answers = results.collect()
         ran = time.perf_counter()
-        before = sink.head
+        observation = watch.look(answers)
         whole = sink.write(sink.next_batch(_query_id(checkpoint), batch_id, start, end, suite.sha256), answers)
-        if before is None or before.suite_sha256 != suite.sha256:
-            archive.note(whole)
-        on_batch(Committed(whole, ran - began, time.perf_counter() - ran))
+        committed = time.perf_counter()
+        archive.note(whole)
+        on_batch(Committed(whole, ran - began, committed - ran, watch.record(observation)))
 
     handler = streaming.Handler(write_batch, stop)
     running = streaming.start(
@@ -139,6 +147,7 @@ def run(
         streaming.await_end(running, handler, stop)
     finally:
         sink.close()
+        watch.close()
 
 
 def _query_id(checkpoint: Checkpoint) -> str:

@@ -55,6 +55,7 @@ class Archive:
     def __init__(self, root: str) -> None:
         self._url = f"{resolve_root(root)}/{FOLDER}"
         self._store = open_store(self._url)
+        self._noted: dict[str, str] = {}
 
     def keep(self, suite: Suite) -> None:
         """Store the suite's file under its fingerprint, unless it is there."""
@@ -85,7 +86,13 @@ class Archive:
         return suite
 
     def note(self, batch: Batch) -> None:
-        """Note that `batch`, which was just committed or is the tables' last, begins a stretch, if it does."""
+        """Note that `batch`, which was just committed or is the tables' last, begins a stretch, if it does.
+
+        Costs nothing for a batch of the suite that was noted last.
+        """
+        if self._noted.get(batch.pipeline) == batch.suite_sha256:
+            return
+        self._noted[batch.pipeline] = batch.suite_sha256
         uses = self._entries(batch.pipeline)
         if uses and uses[-1]["suite_sha256"] == batch.suite_sha256:
             return

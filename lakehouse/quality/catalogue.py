@@ -9,11 +9,14 @@ from __future__ import annotations
 from dataclasses import dataclass
 from enum import Enum
 
+from lakehouse.quality.aggregates import APPROXIMATE, OBSERVED, STATISTICS
+
 
 class Family(Enum):
     """How an expectation type can be judged. The value is the word used in docs and messages."""
 
     ROW = "row"
+    LIKE = "like"
     PYTHON = "python"
     SQL_ONLY = "sql only"
     STATISTIC = "statistic"
@@ -39,6 +42,11 @@ NOTES: dict[Family, FamilyNote] = {
         "counts the same rows over the whole table",
         "one row is enough, and Great Expectations' own condition is a Spark column",
     ),
+    Family.LIKE: FamilyNote(
+        "judges each row",
+        "counts the same rows, by the regular expression that says the same",
+        "Great Expectations has no Spark code for LIKE, but each pattern has an equal among regular expressions",
+    ),
     Family.PYTHON: FamilyNote(
         "not judged",
         "judged",
@@ -47,7 +55,7 @@ NOTES: dict[Family, FamilyNote] = {
     Family.SQL_ONLY: FamilyNote(
         "refused",
         "refused",
-        "Great Expectations has no Spark code for it; a regular expression says the same",
+        "Great Expectations has no Spark code for it",
     ),
     Family.STATISTIC: FamilyNote(
         "not judged",
@@ -58,9 +66,15 @@ NOTES: dict[Family, FamilyNote] = {
         "not judged", "judged", "a row is compared with other rows, which may be in another micro-batch"
     ),
     Family.SCHEMA: FamilyNote(
-        "not judged", "judged", "it speaks of columns and types, which the pipeline file fixes for every row"
+        "checked before the first row: a critical one that is not met stops the start",
+        "judged",
+        "it speaks of silver's columns and types, which the pipeline file fixes for every row",
     ),
-    Family.AGGREGATE: FamilyNote("not judged", "judged", "it speaks of the whole table, not of a row"),
+    Family.AGGREGATE: FamilyNote(
+        "not judged",
+        "judged",
+        "it speaks of the whole table, and what a batch would have to keep for it has no bound",
+    ),
     Family.QUERY: FamilyNote("not judged", "judged", "it is an SQL query over the whole table"),
     Family.RETIRED: FamilyNote("refused", "refused", "Great Expectations keeps only its name: the class cannot be run"),
 }
@@ -89,12 +103,19 @@ class ExpectationType:
     @property
     def judges_rows(self) -> bool:
         """Whether the stream can judge each row by it."""
-        return self.family is Family.ROW
+        return self.family in (Family.ROW, Family.LIKE)
 
     @property
     def in_stream(self) -> str:
         """What it does in the stream, in a few words."""
+        if self.name in OBSERVED:
+            return "observed over each batch and each minute" + (", approximately" if self.approximate else "")
         return NOTES[self.family].stream if self.on_spark else "refused"
+
+    @property
+    def approximate(self) -> bool:
+        """Whether the stream observes it by a sketch."""
+        return STATISTICS.get(self.name) in APPROXIMATE
 
     @property
     def in_report(self) -> str:
@@ -106,6 +127,8 @@ class ExpectationType:
         """The reason for `in_stream` and `in_report`."""
         if self.family is Family.QUERY and not self.on_spark:
             return "Great Expectations runs it on SQL databases only, since it reads a second table"
+        if self.name in OBSERVED:
+            return "it speaks of many rows; what it needs of each batch is small and can be merged"
         return NOTES[self.family].why
 
 
@@ -221,21 +244,21 @@ _TYPES: tuple[ExpectationType, ...] = (
     _column(Family.PYTHON, "values_to_be_json_parseable", "The text is JSON."),
     _column(Family.PYTHON, "values_to_match_json_schema", "The text meets a JSON Schema.", needs=("json_schema",)),
     _column(
-        Family.SQL_ONLY,
+        Family.LIKE,
         "values_to_match_like_pattern",
         "The text matches a LIKE pattern.",
         "escape",
         needs=("like_pattern",),
     ),
     _column(
-        Family.SQL_ONLY,
+        Family.LIKE,
         "values_to_not_match_like_pattern",
         "The text does not match a LIKE pattern.",
         "escape",
         needs=("like_pattern",),
     ),
     _column(
-        Family.SQL_ONLY,
+        Family.LIKE,
         "values_to_match_like_pattern_list",
         "The text matches any, or all, of several LIKE patterns.",
         "match_on",
@@ -243,7 +266,7 @@ _TYPES: tuple[ExpectationType, ...] = (
         needs=("like_pattern_list",),
     ),
     _column(
-        Family.SQL_ONLY,
+        Family.LIKE,
         "values_to_not_match_like_pattern_list",
         "The text matches none of several LIKE patterns.",
         "escape",

@@ -7,6 +7,8 @@ import textwrap
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any
 
+from lakehouse.quality.aggregates import OBSERVED
+
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
@@ -16,6 +18,7 @@ _STREAM = {
     "quarantine": "a failing row goes to quarantine",
     "tag": "a failing row is kept, with the reason in _warnings",
     "metric": "failing rows are only counted",
+    "fail": "a failing row stops the query before its batch is committed",
     "off": "not judged, since meta.stream is off",
 }
 
@@ -81,8 +84,30 @@ def _meaning(expectation: Expectation, kwargs: Mapping[str, Any]) -> Meaning:
         severity=expectation.severity,
         columns=expectation.columns,
         demands=kind.meaning + with_kwargs + condition,
-        stream=_STREAM[expectation.stream] if expectation.stream else kind.in_stream,
+        stream=_in_stream(expectation),
         report=kind.in_report
         + (f"; met where {expectation.mostly:.4g} of them pass" if expectation.mostly < 1 else ""),
-        why=kind.why,
+        why=_why(expectation),
     )
+
+
+def _in_stream(expectation: Expectation) -> str:
+    stream, kind = expectation.stream, expectation.kind
+    if stream == "off":
+        return _STREAM["off"]
+    if expectation.check is not None and stream is not None:
+        return _STREAM[stream]
+    if expectation.aggregate is not None:
+        return kind.in_stream + ("; a batch that does not meet it is not committed" if stream == "fail" else "")
+    if kind.name in OBSERVED:
+        return "not judged"
+    if expectation.checks_schema and stream != "fail":
+        return "checked before the first row, and only reported"
+    return kind.in_stream
+
+
+def _why(expectation: Expectation) -> str:
+    kind = expectation.kind
+    if kind.name in OBSERVED and expectation.aggregate is None:
+        return "the one pass sees a column's values, but neither row_condition nor parameters"
+    return kind.why

@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any
 import great_expectations as gx
 from great_expectations.data_context.types.base import DataContextConfig, InMemoryStoreBackendDefaults
 
+from lakehouse.quality.like import as_regex
 from lakehouse.quality.mistakes import Mistake
 from lakehouse.quality.suite import fail_at
 from lakehouse.reports.population import POSITION
@@ -141,7 +142,7 @@ def _document(suite: Suite) -> dict[str, Any]:
     expectations = copy.deepcopy(document["expectations"])
     for item, expectation in zip(expectations, suite.expectations, strict=True):
         item["meta"] = {**(item.get("meta") or {}), "rule_id": expectation.rule_id}
-        kwargs = item.get("kwargs", {})
+        item["type"], kwargs = as_regex(item["type"], item.get("kwargs", {}))
         item["kwargs"] = {
             key: value for key, value in kwargs.items() if key not in ("result_format", "catch_exceptions", "batch_id")
         }

@@ -13,7 +13,7 @@ import pyarrow as pa
 from lakehouse.chain import Batch, describe, extend_origin
 from lakehouse.errors import ChainError
 from lakehouse.sinks.delta_log import TableLog
-from lakehouse.sinks.onepass import OnePass, write_file
+from lakehouse.sinks.onepass import OBSERVED, OnePass, write_file
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
@@ -134,6 +134,8 @@ def _collect(
     files: dict[str, list[Add]] = {name: [] for name in names}
     partials: dict[str, list[pa.Table]] = {}
     for name, adds, stream in answers:
+        if name == OBSERVED:
+            continue
         if adds is not None:
             files[name].extend(orjson.loads(adds))
         if stream is not None:
