@@ -158,14 +158,16 @@ class Observation:
             case "share_distinct":
                 return min(1.0, _distinct(of) / of.present)
             case _:
-                return self._quantiles(replace(aggregate, quantiles=(0.5,)))[0]
+                return _median(of)
 
     def _quantiles(self, aggregate: Aggregate) -> list[float | None]:
         of = self.columns.get(aggregate.column or "", ColumnStatistics())
         if of.kll is None:
             return [None for _ in aggregate.quantiles]
         sketch = datasketches.kll_doubles_sketch.deserialize(of.kll)
-        return [None if sketch.is_empty() else float(sketch.get_quantile(rank)) for rank in aggregate.quantiles]
+        empty = sketch.is_empty()
+        # Inclusive ranks, as Spark's approximate quantiles have them.
+        return [None if empty else float(sketch.get_quantile(rank, True)) for rank in aggregate.quantiles]
 
 
 @dataclass(frozen=True)
@@ -284,6 +286,14 @@ def _larger(one: Any, other: Any) -> Any:  # noqa: ANN401
 
 def _order(value: Any) -> Any:  # noqa: ANN401
     return math.inf if isinstance(value, float) and math.isnan(value) else value
+
+
+def _median(of: ColumnStatistics) -> float | None:
+    """The middle of the two values in the middle, as Great Expectations takes it."""
+    if of.kll is None:
+        return None
+    sketch = datasketches.kll_doubles_sketch.deserialize(of.kll)
+    return None if sketch.is_empty() else float(sketch.get_quantile(0.5, True) + sketch.get_quantile(0.5, False)) / 2
 
 
 def _distinct(of: ColumnStatistics) -> int:
