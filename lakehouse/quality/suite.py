@@ -1,13 +1,14 @@
 """Load an expectation suite: a plain Great Expectations 1.x JSON file, read strictly and without a JVM.
 
 Great Expectations drops an expectation whose type it does not know and goes on; here each mistake stops the
-start with file, index and type. Beside the keys that Great Expectations knows, two keys of an expectation's
-`meta` are read:
+start with file, index and type. Beside the keys that Great Expectations knows, some keys of an
+expectation's `meta` are read:
 
 * `rule_id`: the name under which a verdict is recorded; without it, one is made of the columns and the type;
 * `stream`: `quarantine`, `tag`, `metric`, `fail` or `off`, instead of what the severity says (`critical` quarantines
   the row, `warning` tags it in `_warnings`, `info` is only counted; `fail` stops the query before the batch is
-  committed).
+  committed);
+* `values_from`: a table from which the values of a set are read (`reference`).
 """
 
 from __future__ import annotations
@@ -29,6 +30,7 @@ from lakehouse.quality.fitting import check_fit, check_known
 from lakehouse.quality.kwargs import check_names, check_schema_kwargs, parse_check, parse_mostly
 from lakehouse.quality.like import as_regex
 from lakehouse.quality.mistakes import Mistake, did_you_mean
+from lakehouse.quality.reference import with_values
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -154,11 +156,16 @@ def load_suite(path: Path) -> Suite:
             where=str(path),
             remedy="check quality.suite in the pipeline file",
         ) from error
-    return parse_suite(text, source=str(path))
+    return parse_suite(text, source=str(path), base=path.parent)
 
 
-def parse_suite(text: str, *, source: str) -> Suite:
-    """Check a suite's JSON text; `source` names it in messages.
+def parse_suite(text: str, *, source: str, base: Path | None = None) -> Suite:
+    """Check a suite's JSON text.
+
+    Args:
+        text: the JSON.
+        source: names it in messages.
+        base: the folder to which tables of reference values are relative; None where no table is to be read.
 
     Raises:
         SuiteError: as `load_suite`.
@@ -174,6 +181,9 @@ def parse_suite(text: str, *, source: str) -> Suite:
     items = document.get("expectations")
     if not isinstance(items, list) or not items:
         _fail(source, "The suite has no expectations", "list at least one in expectations")
+    if base is not None:
+        items = [_with_values(item, index, base, source) for index, item in enumerate(items)]
+        document = {**document, "expectations": items}
     drafts = [_expectation(item, index, source) for index, item in enumerate(items)]
     expectations = _with_rule_ids(drafts, source)
     return Suite(name, source, expectations, _fingerprint(expectations), document)
@@ -265,6 +275,13 @@ class _Draft:
 
     expectation: Expectation
     given_id: str | None
+
+
+def _with_values(item: object, index: int, base: Path, source: str) -> object:
+    try:
+        return with_values(item, base)
+    except Mistake as mistake:
+        fail_at(source, index, None, mistake)
 
 
 def _expectation(item: object, index: int, source: str) -> _Draft:
