@@ -444,39 +444,41 @@ it is made from `lakehouse/quality/catalogue.py`.
 | `warning` | the row is kept, with the reason in `_warnings` | `tag` |
 | `info` | the row is kept; failures are only counted | `metric` |
 
-`meta.stream` overrides the severity. `fail` stops the pipeline before the batch with such a row is committed, and the
-next start goes on with that batch; `off` leaves an expectation to the report. `meta.rule_id` names the
-rule in every verdict; without it the name is made of columns and type, such as `latency_ms:values_to_be_between`.
-`meta.stream: quarantine` or `tag` on a type that is not judged per row is an error, and so is a type that is refused.
-`lakehouse quality explain SUITE` says of each expectation what it means.
+`meta.stream` overrides the severity. `fail` stops the pipeline before the batch with such a row is committed, and
+the next start goes on with that batch; `off` leaves an expectation to the report. `meta.rule_id` names the rule in
+every verdict; without it the name is made of columns and type, such as `latency_ms:values_to_be_between`.
+`meta.stream: quarantine` or `tag` on a type that is not judged per row is an error, and so is a type that is
+refused. `lakehouse quality explain SUITE` says of each expectation what it means.
 
-Expectations about a whole column are **observed**: over each batch, in the runner's JSON lines, and over each minute, in
-the Delta table `_quality/NAME_observed`, with the failures of every rule. `meta.stream: fail` on them stops the pipeline
-at a batch that does not meet them. Expectations about columns and types speak of silver; a critical one that is not met
-stops the start, others are said in the log.
+Expectations about a whole column are **observed**: over each batch, in the runner's JSON lines, and over each
+minute, in the Delta table `_quality/NAME_observed`, with the failures of every rule. `meta.stream: fail` on them
+stops the pipeline at a batch that does not meet them. Expectations about columns and types speak of silver; a
+critical one that is not met stops the start, others are said in the log.
 
 ## Values from a table
 
     {"type": "expect_column_values_to_be_in_set", "kwargs": {"column": "region", "value_set": []},
      "meta": {"values_from": {"path": "regions.csv", "column": "code", "version": "5f3a09c1"}}}
 
-The values are read when the suite is loaded and put into `value_set`. `path` is relative to the suite; `version` is the
-number of a version of a Delta table, or the first digits (at least 8) of a CSV file's SHA-256. `type` says what a CSV
-column holds: `string` (the default), `long`, `double` or `boolean`. A file that changed without the suite is an
-error. A set holds at most 1,000 values.
+The values are read when the suite is loaded and put into `value_set`. `path` is relative to the suite; `version`
+is the number of a version of a Delta table, or the first digits (at least 8) of a CSV file's SHA-256. `type` says
+what a CSV column holds: `string` (the default), `long`, `double` or `boolean`. A file that changed without the
+suite is an error. A set holds at most 1,000 values.
 
 ## The report
 
 `lakehouse quality run PIPELINE [--from T] [--to T] [--last 1h] [--run-id ID] [--json]`, or `spark-submit
-jobs/validate.py PIPELINE` with the same options, judges silver and the quarantined records that fit the contract, at versions of one
-batch. It writes `_quality/NAME/RUN/index.html` and appends to the Delta table `_quality/NAME_results`, once per run id. Exit
-codes: 0 passed; 1 a critical expectation failed, or stream and report count differently; 2 wrong config.
+jobs/validate.py PIPELINE` with the same options, judges silver and the quarantined records that fit the contract,
+at versions of one batch. It writes `_quality/NAME/RUN/index.html` and appends to the Delta table
+`_quality/NAME_results`, once per run id. Exit codes: 0 passed; 1 a critical expectation failed, or stream and
+report count differently; 2 wrong config.
 
-Refused rows count. A critical expectation therefore fails by the first of them, unless `mostly` says which share of good
-rows is enough.
+Refused rows count. A critical expectation therefore fails by the first of them, unless `mostly` says which share
+of good rows is enough.
 
 `lakehouse quality suites PIPELINE` lists the suites that judged a pipeline's rows; they are kept under `_suites`.
-`lakehouse quality recheck PIPELINE` judges every row again by the suite that judged it; exit 1 if a verdict differs.
+`lakehouse quality recheck PIPELINE` judges every row again by the suite that judged it; exit 1 if a verdict
+differs.
 
 ## What may surprise
 

@@ -201,9 +201,10 @@ class Wanted:
                 has rules that no verdict records, `COUNTED`.
             refused: those of them that go to quarantine, with every reason in `_errors`.
         """
-        fitting = rows.filter(rows["_fits"])
-        kept = rows.filter(pc.invert(rows["_refused"]))
-        failures = Counter(_rule_ids(refused["_errors"])) + Counter(_rule_ids(kept["_warnings"]))
+        looked_at = {"_fits", "_partition", "_offset", COUNTED, *(name for name, _ in self.columns)}
+        fitting = rows.select([name for name in rows.column_names if name in looked_at]).filter(rows["_fits"])
+        kept = rows["_warnings"].filter(pc.invert(rows["_refused"]))
+        failures = Counter(_rule_ids(refused["_errors"])) + Counter(_rule_ids(kept))
         first: dict[str, tuple[int, int]] = {}
         if COUNTED in rows.column_names:
             counted = pc.list_flatten(fitting[COUNTED])
@@ -258,7 +259,7 @@ def _statistics(values: pa.ChunkedArray, kinds: frozenset[str]) -> ColumnStatist
             statistics = replace(statistics, kll=bytes(sketch.serialize()))
     if "hll" in kinds:
         union = datasketches.hll_sketch(_HLL_LG_K, datasketches.HLL_8)
-        for value in values.to_pylist():
+        for value in values.unique().to_pylist():
             # Texts get a prefix: the library leaves out an empty one.
             union.update(value if isinstance(value, int | float) else f"={value}")
         statistics = replace(statistics, hll=bytes(union.serialize_compact()))
