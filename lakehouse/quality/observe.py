@@ -132,6 +132,8 @@ class Observation:
             values = self._quantiles(aggregate)
             return values, all(limits.hold(value) for limits, value in zip(aggregate.limits, values, strict=True))
         value = self._value(aggregate)
+        if isinstance(value, float) and math.isnan(value):
+            value = None  # as in Great Expectations
         return value, aggregate.limits[0].hold(value)
 
     def _value(self, aggregate: Aggregate) -> Any:  # noqa: ANN401, C901, PLR0911 - one short case for each statistic
@@ -143,6 +145,8 @@ class Observation:
                 return of.present / self.rows if self.rows else None
             case "distinct":
                 return _distinct(of)
+            case "share_distinct":
+                return min(1.0, _distinct(of) / of.present) if of.present else 0
             case _ if not of.present:
                 return None
             case "max":
@@ -155,8 +159,6 @@ class Observation:
                 return of.total
             case "stdev":
                 return math.sqrt(of.m2 / (of.present - 1)) if of.present > 1 else None
-            case "share_distinct":
-                return min(1.0, _distinct(of) / of.present)
             case _:
                 return _median(of)
 
@@ -232,9 +234,9 @@ def _counts(values: pa.ChunkedArray) -> dict[str, int]:
 
 
 def _place(rows: pa.Table, rule_id: str) -> tuple[int, int]:
-    parents = pc.list_parent_indices(rows[COUNTED])
-    [number, *_] = pc.indices_nonzero(pc.equal(pc.list_flatten(rows[COUNTED]), rule_id)).to_pylist()
-    row = parents[number].as_py()
+    counted = rows[COUNTED].combine_chunks()
+    number = pc.index(pc.list_flatten(counted), rule_id).as_py()
+    row = pc.list_parent_indices(counted)[number].as_py()
     return rows["_partition"][row].as_py(), rows["_offset"][row].as_py()
 
 

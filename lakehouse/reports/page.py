@@ -109,7 +109,7 @@ def _data_docs(
     for found in harmless.results:
         found.expectation_config.kwargs = _escaped(found.expectation_config.kwargs)
         found.result = _escaped(found.result)
-        found.exception_info = _escaped(dict(found.exception_info))
+        found.exception_info = _escaped(dict(found.exception_info or {}))
         rule_id = found.expectation_config.meta["rule_id"]
         if rows := samples.get(rule_id):
             found.result |= _linked(rows, set(known))

@@ -76,7 +76,7 @@ def population(spark: SparkSession) -> Population:
         }
     )
     columns = ("name", "amount", "_topic", "_partition", "_offset", "_timestamp", "_warnings")
-    return Population(judged.cache(), raw.unionByName(unparsed), unparsed, columns)
+    return Population(judged.drop("_counted").cache(), raw.unionByName(unparsed), unparsed, columns)
 
 
 def _no(_: Column) -> Column:
@@ -179,6 +179,7 @@ def test_an_expectation_that_crashes_counts_as_critical(population: Population) 
     assert crashed.critical
     assert crashed.error
     assert "could not be judged" in str(report_of(found))
+    assert not any(finding.error for finding in found.findings[:-1])
 
 
 def test_verdicts_come_out_the_same_when_judged_again(population: Population) -> None:
