@@ -15,7 +15,9 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import great_expectations as gx
+from great_expectations.core import ExpectationSuiteValidationResult, ExpectationValidationResult
 from great_expectations.data_context.types.base import DataContextConfig, InMemoryStoreBackendDefaults
+from great_expectations.expectations.expectation_configuration import ExpectationConfiguration
 
 from lakehouse.quality.like import as_regex
 from lakehouse.quality.mistakes import Mistake
@@ -26,7 +28,6 @@ from lakehouse.reports.samples import SAMPLES, Sample
 if TYPE_CHECKING:
     from collections.abc import Collection
 
-    from great_expectations.core import ExpectationSuiteValidationResult
     from pyspark.sql import DataFrame
 
     from lakehouse.quality.suite import Expectation, Suite
@@ -101,15 +102,16 @@ class AtRest:
         Returns:
             A finding per expectation in the suite's order, and the package's own result in the same order.
         """
-        result = self._run(rows, [expectation.rule_id for expectation in self._suite.expectations], _COUNTS)
+        rule_ids = [expectation.rule_id for expectation in self._suite.expectations]
+        try:
+            result = self._run(rows, rule_ids, _COUNTS)
+        except Exception:  # noqa: BLE001 - the package raises what it will; who it was is found below
+            result = ExpectationSuiteValidationResult(success=False, results=[], suite_name=self._suite.name)
         by_rule = {_rule_id(found): found for found in result.results}
-        if len(by_rule) > 1:
-            # What crashes takes along all that was bundled with it: each is judged alone.
-            by_rule |= {
-                rule_id: self._run(rows, [rule_id], _COUNTS).results[0]
-                for rule_id, found in by_rule.items()
-                if _error(found)
-            }
+        # What crashes takes along what was bundled with it, or everything: each such one is judged alone.
+        for rule_id in rule_ids:
+            if rule_id not in by_rule or _error(by_rule[rule_id]):
+                by_rule[rule_id] = self._judge_alone(rows, rule_id)
         result.results = [by_rule[expectation.rule_id] for expectation in self._suite.expectations]
         return tuple(map(_finding, self._suite.expectations, result.results)), result
 
@@ -122,6 +124,21 @@ class AtRest:
             _rule_id(one): tuple(map(_sample, (one.result.get("partial_unexpected_index_list") or [])[:SAMPLES]))
             for one in found
         }
+
+    def _judge_alone(self, rows: DataFrame, rule_id: str) -> Any:  # noqa: ANN401 - the package has no types
+        try:
+            return self._run(rows, [rule_id], _COUNTS).results[0]
+        except Exception as error:  # noqa: BLE001 - as above
+            [item] = [item for item in self._document["expectations"] if item["meta"]["rule_id"] == rule_id]
+            config = ExpectationConfiguration(type=item["type"], kwargs=item["kwargs"], meta=item["meta"])
+            info = {
+                "raised_exception": True,
+                "exception_message": str(error) or repr(error),
+                "exception_traceback": None,
+            }
+            return ExpectationValidationResult(
+                success=False, expectation_config=config, result={}, meta={}, exception_info=info
+            )
 
     def _run(
         self, rows: DataFrame, rule_ids: Collection[str], result_format: dict[str, Any]

@@ -195,6 +195,10 @@ _two = _same_kind.map(lambda columns: {"column_A": columns[0], "column_B": colum
 _several = _same_kind.map(lambda columns: {"column_list": columns})
 
 
+def _together(*parts: st.SearchStrategy[dict[str, Any]]) -> st.SearchStrategy[dict[str, Any]]:
+    return st.tuples(*parts).map(lambda drawn: {key: value for part in drawn for key, value in part.items()})
+
+
 def _joined(*parts: st.SearchStrategy[dict[str, Any]]) -> st.SearchStrategy[dict[str, Any]]:
     return st.tuples(*parts, _condition()).map(
         lambda drawn: {key: value for part in drawn for key, value in part.items()}
@@ -279,7 +283,7 @@ def _limits(*, count: bool = False) -> st.SearchStrategy[dict[str, Any]]:
     both = st.tuples(bound, bound).map(sorted).map(lambda pair: {"min_value": pair[0], "max_value": pair[1]})
     strict = st.fixed_dictionaries({}, optional={"strict_min": st.booleans(), "strict_max": st.booleans()})
     one = bound.map(lambda value: {"min_value": value}) | bound.map(lambda value: {"max_value": value})
-    return _joined(one | both, strict)
+    return _together(one | both, strict)
 
 
 # Sums of doubles near the limits depend on the order of the rows, and 64-bit integers overflow in the package itself.
@@ -292,13 +296,13 @@ _any = st.sampled_from([column for columns in KINDS.values() for column in colum
 AGGREGATES: dict[str, st.SearchStrategy[dict[str, Any]]] = {
     "expect_table_row_count_to_be_between": _limits(count=True),
     "expect_table_row_count_to_equal": st.integers(15, 31).map(lambda value: {"value": value}),
-    "expect_column_max_to_be_between": _joined(_number, _limits()),
-    "expect_column_min_to_be_between": _joined(_number, _limits()),
-    "expect_column_mean_to_be_between": _joined(_modest, _limits()),
-    "expect_column_median_to_be_between": _joined(_modest, _limits()),
-    "expect_column_stdev_to_be_between": _joined(_modest, _limits()),
-    "expect_column_sum_to_be_between": _joined(_modest, _limits()),
-    "expect_column_quantile_values_to_be_between": _joined(
+    "expect_column_max_to_be_between": _together(_number, _limits()),
+    "expect_column_min_to_be_between": _together(_number, _limits()),
+    "expect_column_mean_to_be_between": _together(_modest, _limits()),
+    "expect_column_median_to_be_between": _together(_modest, _limits()),
+    "expect_column_stdev_to_be_between": _together(_modest, _limits()),
+    "expect_column_sum_to_be_between": _together(_modest, _limits()),
+    "expect_column_quantile_values_to_be_between": _together(
         _modest,
         st.just(
             {
@@ -309,9 +313,9 @@ AGGREGATES: dict[str, st.SearchStrategy[dict[str, Any]]] = {
             }
         ),
     ),
-    "expect_column_unique_value_count_to_be_between": _joined(_any, _limits(count=True)),
-    "expect_column_proportion_of_unique_values_to_be_between": _joined(_any, _limits()),
-    "expect_column_proportion_of_non_null_values_to_be_between": _joined(_any, _limits()),
+    "expect_column_unique_value_count_to_be_between": _together(_any, _limits(count=True)),
+    "expect_column_proportion_of_unique_values_to_be_between": _together(_any, _limits()),
+    "expect_column_proportion_of_non_null_values_to_be_between": _together(_any, _limits()),
 }
 """Type -> strategy of its kwargs, for every type that the stream observes."""
 

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import pyarrow as pa
 import pytest
-from hypothesis import HealthCheck, Phase, given, settings
+from hypothesis import HealthCheck, Phase, assume, given, settings
 from hypothesis import strategies as st
 from pyspark.sql import functions as F
 
@@ -37,6 +37,7 @@ COSTLY = settings(
     suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large, HealthCheck.large_base_example],
 )
 PER_TYPE = 2
+COLUMNS = [field.split()[0] for field in SCHEMA.split(", ")]
 
 
 def read_by_regex(document: dict[str, Any]) -> dict[str, Any]:
@@ -126,6 +127,8 @@ def test_every_observed_type_is_generated() -> None:
 def test_observed_values_are_those_of_great_expectations(
     spark: SparkSession, oracle: Oracle, drawn: list[tuple[Any, ...]], document: dict[str, Any], cut: int
 ) -> None:
+    # Of a column without any value the package cannot store the quantiles that it found.
+    assume(any(row[COLUMNS.index("i3")] is not None for row in drawn))
     frame = spark.createDataFrame(drawn, SCHEMA).coalesce(1).cache()
     try:
         theirs = oracle.results(frame, document)
