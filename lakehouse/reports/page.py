@@ -12,10 +12,8 @@ from html import escape
 from importlib.resources import files
 from typing import TYPE_CHECKING, Any
 
-from great_expectations.render.renderer.page_renderer import ValidationResultsPageRenderer
-from great_expectations.render.view.view import DefaultJinjaSectionView
-
 from lakehouse.quality.messages import visible
+from lakehouse.reports.package import DefaultJinjaSectionView, ValidationResultsPageRenderer
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
