@@ -129,7 +129,7 @@ class AtRest:
         }
 
     def _judge_alone(self, rows: DataFrame, rule_id: str) -> Any:  # noqa: ANN401 - the package has no types
-        """One expectation, without keeping its result: the package cannot store what some types find, such as quantiles."""
+        """One expectation, whose result is not kept: the package cannot store what some find, such as quantiles."""
         try:
             [item] = [item for item in self._document["expectations"] if item["meta"]["rule_id"] == rule_id]
             with _quiet():
