@@ -34,15 +34,20 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
 )
 broker_app = typer.Typer(help="A real Kafka broker on this machine, for demos and tests.", no_args_is_help=True)
+quality_app = typer.Typer(help="What a suite means, and how good a pipeline's rows are by it.", no_args_is_help=True)
 bench_app = typer.Typer(help="Measure this machine, with everything running on it.", no_args_is_help=True)
 app.add_typer(broker_app, name="broker")
 app.add_typer(bench_app, name="bench")
+app.add_typer(quality_app, name="quality")
 
 PipelineFile = Annotated[Path, typer.Argument(metavar="PIPELINE", help="the pipeline's YAML file")]
 DefaultPipelineFile = Annotated[Path, typer.Option("--pipeline", help="the pipeline's YAML file")]
 Shape = Literal["life", "flat"]
 Json = Annotated[bool, typer.Option("--json", help="print JSON for scripts")]
 
+_FROM = "first Kafka timestamp, such as 2026-01-31T12:00:00Z"
+_TO = "Kafka timestamp where the range ends, exclusive"
+_LAST = "instead of both: a duration up to now, such as 1h"
 _DEFAULT_PIPELINE = Path("conf/feature_events.yaml")
 
 
@@ -371,6 +376,92 @@ def bench_latency(
     if output:
         output.write_text(rendered + "\n")
     typer.echo(rendered if as_json else str(report))
+
+
+@quality_app.command("explain")
+def quality_explain(
+    path: Annotated[Path, typer.Argument(metavar="SUITE|PIPELINE", help="a suite (.json) or a pipeline's file")],
+    *,
+    as_json: Json = False,
+) -> None:
+    """Say for each expectation what it means in the stream, in the report, and why; no JVM."""
+    from lakehouse.quality.explain import explain
+    from lakehouse.quality.suite import check_columns, load_suite
+
+    if path.suffix == ".json":
+        suite = load_suite(path)
+    else:
+        pipeline = load(path)
+        suite = load_suite(pipeline.quality.suite)
+        check_columns(suite, {name: field.type for name, field in pipeline.source.fields.items()})
+    explained = explain(suite)
+    typer.echo(json.dumps(explained.to_dict(), indent=2) if as_json else str(explained))
+
+
+@quality_app.command("run")
+def quality_run(
+    pipeline: PipelineFile,
+    start: Annotated[str | None, typer.Option("--from", help=_FROM)] = None,
+    end: Annotated[str | None, typer.Option("--to", help=_TO)] = None,
+    last: Annotated[str | None, typer.Option(help=_LAST)] = None,
+    run_id: Annotated[str | None, typer.Option(help="name of the run; a repetition writes nothing again")] = None,
+    *,
+    as_json: Json = False,
+) -> None:
+    """Great Expectations over silver and quarantine at one version. Exit 1 if a critical expectation failed."""
+    from datetime import UTC, datetime
+
+    from lakehouse.reports.population import parse_span
+    from lakehouse.reports.run import run_report
+    from lakehouse.session import local_session
+
+    span = parse_span(start, end, last, now=datetime.now(UTC))
+    found = load(pipeline)
+    spark = local_session(f"quality-{found.name}", reads_delta=True)
+    try:
+        report = run_report(spark, found, span, run_id=run_id)
+    finally:
+        spark.stop()
+    typer.echo(json.dumps(report.to_dict(), indent=2) if as_json else str(report))
+    if not report.ok:
+        raise typer.Exit(1)
+
+
+@quality_app.command("suites")
+def quality_suites(pipeline: PipelineFile, *, as_json: Json = False) -> None:
+    """List the suites that judged a pipeline's rows, each with its first batch; no JVM."""
+    from lakehouse.quality.archive import history, render_history
+
+    found = history(load(pipeline))
+    typer.echo(json.dumps([asdict(use) for use in found], default=str, indent=2) if as_json else render_history(found))
+
+
+@quality_app.command("recheck")
+def quality_recheck(
+    pipeline: PipelineFile,
+    start: Annotated[str | None, typer.Option("--from", help=_FROM)] = None,
+    end: Annotated[str | None, typer.Option("--to", help=_TO)] = None,
+    last: Annotated[str | None, typer.Option(help=_LAST)] = None,
+    *,
+    as_json: Json = False,
+) -> None:
+    """Judge every row again by the suite that judged it. Exit 1 if a verdict comes out otherwise."""
+    from datetime import UTC, datetime
+
+    from lakehouse.reports.population import parse_span
+    from lakehouse.reports.recheck import recheck
+    from lakehouse.session import local_session
+
+    span = parse_span(start, end, last, now=datetime.now(UTC))
+    found = load(pipeline)
+    spark = local_session(f"quality-{found.name}", reads_delta=True)
+    try:
+        checked = recheck(spark, found, span)
+    finally:
+        spark.stop()
+    typer.echo(json.dumps(asdict(checked) | {"ok": checked.ok}, indent=2) if as_json else str(checked))
+    if not checked.ok:
+        raise typer.Exit(1)
 
 
 def load(path: Path) -> Pipeline:

@@ -20,6 +20,7 @@
     + UnknownHistory                       it holds data, and no commit says which offsets it covers
     + TableDamaged                         its log or its data files are incomplete
     + TableLost                            it is gone, or has missed batches, while the others went on
+  x QualityError                 exit 1    a batch does not meet an expectation that stops the pipeline
   x ReconcileError               exit 1    topic and tables cannot be compared
 """
 
@@ -136,6 +137,10 @@ class TableDamaged(TableError):
 
 class TableLost(TableError):
     """A table is gone, or has missed batches, while the pipeline's other tables went on."""
+
+
+class QualityError(LakehouseError):
+    """A batch does not meet an expectation whose `meta.stream` is `fail`. Nothing of it was committed."""
 
 
 class ReconcileError(LakehouseError):

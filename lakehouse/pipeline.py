@@ -23,10 +23,14 @@ from pyspark.sql import functions as F
 from lakehouse import storage
 from lakehouse.guard import TopicGuard
 from lakehouse.lock import driver_lock
+from lakehouse.quality.archive import Archive
+from lakehouse.quality.observe import Wanted
 from lakehouse.quality.rules import compile_rules
+from lakehouse.quality.schema_rules import require_schema
 from lakehouse.quality.suite import load_suite
 from lakehouse.quality.verdicts import judge
-from lakehouse.schemas import RAW
+from lakehouse.schemas import RAW, silver_schema
+from lakehouse.sinks.observed import Watch
 from lakehouse.sinks.onepass import RESULT_DDL, OnePass
 from lakehouse.sinks.sink import Sink
 from lakehouse.sources import kafka
@@ -44,6 +48,7 @@ if TYPE_CHECKING:
     from lakehouse.chain import Batch
     from lakehouse.config.models import Pipeline
     from lakehouse.quality.suite import Suite
+    from lakehouse.quality.watch import Outcome
 
 
 @dataclass(frozen=True)
@@ -54,11 +59,13 @@ class Committed:
         batch: as it was committed.
         job_s: seconds that the Spark job took.
         commit_s: seconds that writing the partial aggregates and committing every table took.
+        outcomes: how many rows failed each rule, and the suite's aggregates over the batch.
     """
 
     batch: Batch
     job_s: float
     commit_s: float
+    outcomes: tuple[Outcome, ...] = ()
 
 
 def judged_rows(records: DataFrame, pipeline: Pipeline, suite: Suite) -> DataFrame:
@@ -99,10 +106,20 @@ def run(
         LakehouseError: anything else that needs a person.
     """
     suite = load_suite(pipeline.quality.suite)
+    require_schema(suite, silver_schema(pipeline.source.fields))
     checkpoint = Checkpoint(storage.checkpoint_url(pipeline.root, pipeline.name))
-    one_pass = OnePass(storage.resolve_root(pipeline.root), pipeline, storage.storage_environment())
+    root = storage.resolve_root(pipeline.root)
+    one_pass = OnePass(root, pipeline, storage.storage_environment(), Wanted.by(suite))
 
-    with driver_lock(checkpoint.url), closing(Sink.open(one_pass)) as sink:
+    archive = Archive(root)
+    with (
+        driver_lock(checkpoint.url),
+        closing(Sink.open(one_pass)) as sink,
+        closing(Watch(root, pipeline.name, suite)) as watch,
+    ):
+        archive.keep(suite)
+        if sink.head:
+            archive.note(sink.head)
         guard = TopicGuard(pipeline.source, sink.head)
         starting = starting_offsets(sink.head, checkpoint)
         records = kafka.read_stream(spark, pipeline.source, guard.partitions, starting)
@@ -117,9 +134,12 @@ def run(
             began = time.perf_counter()
             answers = results.collect()
             ran = time.perf_counter()
+            observation = watch.look(answers)
             batch = sink.next_batch(_query_id(checkpoint), batch_id, start, end, suite.sha256, guard.topic_ids)
             whole = sink.write(batch, answers)
-            on_batch(Committed(whole, ran - began, time.perf_counter() - ran))
+            committed = time.perf_counter()
+            archive.note(whole)
+            on_batch(Committed(whole, ran - began, committed - ran, watch.record(observation)))
 
         handler = streaming.Handler(write_batch, stop)
         where = storage.spark_url(checkpoint.url)

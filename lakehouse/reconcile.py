@@ -15,29 +15,25 @@ from typing import TYPE_CHECKING
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
-from deltalake import DeltaTable
-from deltalake.exceptions import DeltaError
 
 from lakehouse import kafka_admin, storage, topic
-from lakehouse.errors import ReconcileError, TableError
+from lakehouse.errors import ReconcileError
 from lakehouse.kafka_options import librdkafka_options
 from lakehouse.rollups.compare import RollupDifference, compare_rollup
 from lakehouse.schemas import TIMESTAMP
-from lakehouse.sinks.delta_log import find_head
+from lakehouse.sinks.aligned import aligned
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
     import pyarrow.dataset as ds
+    from deltalake import DeltaTable
 
-    from lakehouse.chain import Batch, Former, Gap
+    from lakehouse.chain import Former, Gap
     from lakehouse.config.models import Pipeline
 
 _SHOWN = 10
 """How many records of each kind of difference a report names."""
-_ALIGN_S = 30.0
-"""A running pipeline commits its tables within milliseconds of each other; a table that stays behind for this
-long belongs to a batch that a crash cut in two, which the pipeline's next start finishes."""
 
 _ROWS_AT_ONCE = 1_000
 
@@ -143,7 +139,7 @@ def _compare(pipeline: Pipeline) -> Reconciliation:
     root = storage.resolve_root(pipeline.root)
     gold = {f"gold/{name}": (grain, rollup) for name, grain, rollup in pipeline.rollup_tables()}
     silver_name, quarantine_name = f"silver/{pipeline.name}", f"quarantine/{pipeline.name}"
-    tables, head = _aligned(root, [silver_name, quarantine_name, *gold])
+    tables, head = aligned(root, [silver_name, quarantine_name, *gold])
     name = pipeline.source.topic
     end = head.end.get(name, {})
     start = _readable(pipeline, head.origin.get(name, {}))
@@ -251,47 +247,6 @@ def _together(left: _Positions, right: _Positions, partitions: Iterable[int] = (
 _NONE = np.empty(0, dtype=np.int64)
 _Positions = dict[int, np.ndarray]
 """partition → offsets."""
-
-
-def _aligned(root: str, names: list[str]) -> tuple[dict[str, DeltaTable], Batch]:
-    """Every table at the version whose last batch is the same in all of them."""
-    deadline = time.monotonic() + _ALIGN_S
-    while True:
-        tables = {name: _open(root, name) for name in names}
-        heads = {
-            name: find_head(storage.open_store(f"{root}/{name}"), name, table.version())
-            for name, table in tables.items()
-        }
-        ends = [head.end for head in heads.values() if head is not None]
-        first = next(iter(heads.values()))
-        if first is not None and len(ends) == len(heads) and all(end == first.end for end in ends):
-            return tables, first
-        if not ends:
-            raise ReconcileError(
-                "the tables hold no batch yet",
-                where=root,
-                remedy="run the pipeline first, or wait for its first batch",
-            )
-        if time.monotonic() > deadline:
-            raise ReconcileError(
-                f"the tables do not end at the same batch: {_state(heads)}",
-                where=root,
-                remedy="start the pipeline once: it finishes the batch that a crash had cut in two",
-            )
-        time.sleep(0.02)
-
-
-def _open(root: str, name: str) -> DeltaTable:
-    try:
-        return DeltaTable(f"{root}/{name}")
-    except DeltaError as error:
-        raise TableError(
-            f"the table cannot be opened: {error}", where=f"{root}/{name}", remedy="run the pipeline first"
-        ) from error
-
-
-def _state(heads: dict[str, Batch | None]) -> str:
-    return ", ".join(f"{name} at batch {head.batch_id if head else 'none'}" for name, head in heads.items())
 
 
 def _positions(table: DeltaTable, era: pc.Expression) -> _Positions:

@@ -60,14 +60,28 @@ LOCAL = {
 }
 """Settings of a session that runs in this process, beside `STREAMING`."""
 
+DELTA = {
+    "spark.sql.extensions": "io.delta.sql.DeltaSparkSessionExtension",
+    "spark.sql.catalog.spark_catalog": "org.apache.spark.sql.delta.catalog.DeltaCatalog",
+    # A log is read in this many tasks; Delta's default of 50 is for logs of millions of files.
+    "spark.databricks.delta.snapshotPartitions": "2",
+}
+"""What Spark needs to read tables by Delta's own reader. A pipeline reads none, and its plans are spared the rules."""
 
-def local_session(name: str, *, cores: int | None = None) -> SparkSession:
+
+def local_session(name: str, *, cores: int | None = None, reads_delta: bool = False) -> SparkSession:
     """A session in this process, on this machine, with Java and the jars found by this project.
+
+    Args:
+        name: of the application.
+        cores: all by default.
+        reads_delta: whether it reads tables, as reports do.
 
     Raises:
         EnvironmentProblem: where there is no Java 17 or newer, or the jars cannot be fetched.
     """
-    return _build(name, _local_settings(cores, _archive().flags(write=False)))
+    settings = _local_settings(cores, _archive().flags(write=False))
+    return _build(name, settings | (DELTA if reads_delta else {}))
 
 
 @contextmanager
@@ -120,10 +134,11 @@ def _end(spark: SparkSession) -> None:
     SparkContext._gateway = SparkContext._jvm = None  # noqa: SLF001 - as pyspark's own tests do
 
 
-def submitted_session(name: str) -> SparkSession:
-    """The session of a `spark-submit`, whose own settings win over `STREAMING`."""
+def submitted_session(name: str, *, reads_delta: bool = False) -> SparkSession:
+    """The session of a `spark-submit`, whose own settings win over those here; see `local_session`."""
     given = SparkConf()
-    return _build(name, {key: value for key, value in STREAMING.items() if not given.contains(key)})
+    settings = STREAMING | (DELTA if reads_delta else {})
+    return _build(name, {key: value for key, value in settings.items() if not given.contains(key)})
 
 
 def _build(name: str, settings: dict[str, str]) -> SparkSession:

@@ -12,7 +12,9 @@ from lakehouse import kafka_admin
 from lakehouse.config.loader import load_pipeline
 from lakehouse.errors import LakehouseError, SourceUnavailable
 from lakehouse.kafka_options import librdkafka_options
+from lakehouse.quality.schema_rules import require_schema
 from lakehouse.quality.suite import check_columns, load_suite
+from lakehouse.schemas import silver_schema
 from lakehouse.serving.tables import usable_root
 
 if TYPE_CHECKING:
@@ -106,7 +108,8 @@ def _summary(pipeline: Pipeline) -> str:
 def _check_suite(pipeline: Pipeline) -> str:
     suite = load_suite(pipeline.quality.suite)
     check_columns(suite, {name: field.type for name, field in pipeline.source.fields.items()})
-    rows = len(suite.expectations) - len(suite.report_only)
+    require_schema(suite, silver_schema(pipeline.source.fields))
+    rows = len(suite.in_stream())
     return f"{suite.name}: {rows} expectations judge rows, {len(suite.report_only)} only the report"
 
 

@@ -9,11 +9,14 @@ from __future__ import annotations
 from dataclasses import dataclass
 from enum import Enum
 
+from lakehouse.quality.aggregates import APPROXIMATE, OBSERVED, STATISTICS
+
 
 class Family(Enum):
     """How an expectation type can be judged. The value is the word used in docs and messages."""
 
     ROW = "row"
+    LIKE = "like"
     PYTHON = "python"
     SQL_ONLY = "sql only"
     STATISTIC = "statistic"
@@ -39,6 +42,11 @@ NOTES: dict[Family, FamilyNote] = {
         "counts the same rows over the whole table",
         "one row is enough, and Great Expectations' own condition is a Spark column",
     ),
+    Family.LIKE: FamilyNote(
+        "judges each row",
+        "counts the same rows, by the regular expression that says the same",
+        "Great Expectations has no Spark code for LIKE, but each pattern has an equal among regular expressions",
+    ),
     Family.PYTHON: FamilyNote(
         "not judged",
         "judged",
@@ -47,7 +55,7 @@ NOTES: dict[Family, FamilyNote] = {
     Family.SQL_ONLY: FamilyNote(
         "refused",
         "refused",
-        "Great Expectations has no Spark code for it; a regular expression says the same",
+        "Great Expectations has no Spark code for it",
     ),
     Family.STATISTIC: FamilyNote(
         "not judged",
@@ -58,9 +66,15 @@ NOTES: dict[Family, FamilyNote] = {
         "not judged", "judged", "a row is compared with other rows, which may be in another micro-batch"
     ),
     Family.SCHEMA: FamilyNote(
-        "not judged", "judged", "it speaks of columns and types, which the pipeline file fixes for every row"
+        "checked before the first row: a critical one that is not met stops the start",
+        "judged",
+        "it speaks of silver's columns and types, which the pipeline file fixes for every row",
     ),
-    Family.AGGREGATE: FamilyNote("not judged", "judged", "it speaks of the whole table, not of a row"),
+    Family.AGGREGATE: FamilyNote(
+        "not judged",
+        "judged",
+        "it speaks of the whole table, and what a batch would have to keep for it has no bound",
+    ),
     Family.QUERY: FamilyNote("not judged", "judged", "it is an SQL query over the whole table"),
     Family.RETIRED: FamilyNote("refused", "refused", "Great Expectations keeps only its name: the class cannot be run"),
 }
@@ -89,12 +103,19 @@ class ExpectationType:
     @property
     def judges_rows(self) -> bool:
         """Whether the stream can judge each row by it."""
-        return self.family is Family.ROW
+        return self.family in (Family.ROW, Family.LIKE)
 
     @property
     def in_stream(self) -> str:
         """What it does in the stream, in a few words."""
+        if self.name in OBSERVED:
+            return "observed over each batch and each minute" + (", approximately" if self.approximate else "")
         return NOTES[self.family].stream if self.on_spark else "refused"
+
+    @property
+    def approximate(self) -> bool:
+        """Whether the stream observes it by a sketch."""
+        return STATISTICS.get(self.name) in APPROXIMATE
 
     @property
     def in_report(self) -> str:
@@ -106,6 +127,8 @@ class ExpectationType:
         """The reason for `in_stream` and `in_report`."""
         if self.family is Family.QUERY and not self.on_spark:
             return "Great Expectations runs it on SQL databases only, since it reads a second table"
+        if self.name in OBSERVED:
+            return "it speaks of many rows; what it needs of each batch is small and can be merged"
         return NOTES[self.family].why
 
 
@@ -221,21 +244,21 @@ _TYPES: tuple[ExpectationType, ...] = (
     _column(Family.PYTHON, "values_to_be_json_parseable", "The text is JSON."),
     _column(Family.PYTHON, "values_to_match_json_schema", "The text meets a JSON Schema.", needs=("json_schema",)),
     _column(
-        Family.SQL_ONLY,
+        Family.LIKE,
         "values_to_match_like_pattern",
         "The text matches a LIKE pattern.",
         "escape",
         needs=("like_pattern",),
     ),
     _column(
-        Family.SQL_ONLY,
+        Family.LIKE,
         "values_to_not_match_like_pattern",
         "The text does not match a LIKE pattern.",
         "escape",
         needs=("like_pattern",),
     ),
     _column(
-        Family.SQL_ONLY,
+        Family.LIKE,
         "values_to_match_like_pattern_list",
         "The text matches any, or all, of several LIKE patterns.",
         "match_on",
@@ -243,7 +266,7 @@ _TYPES: tuple[ExpectationType, ...] = (
         needs=("like_pattern_list",),
     ),
     _column(
-        Family.SQL_ONLY,
+        Family.LIKE,
         "values_to_not_match_like_pattern_list",
         "The text matches none of several LIKE patterns.",
         "escape",
@@ -421,10 +444,41 @@ it is made from `lakehouse/quality/catalogue.py`.
 | `warning` | the row is kept, with the reason in `_warnings` | `tag` |
 | `info` | the row is kept; failures are only counted | `metric` |
 
-`meta.stream` overrides the severity, and `off` leaves an expectation to the report. `meta.rule_id` names the
-rule in every verdict; without it the name is made of columns and type, such as `latency_ms:values_to_be_between`.
-A type that is not judged per row is listed by name when a suite is validated, and `meta.stream: quarantine` or
-`tag` on it is an error. So is a type that is refused.
+`meta.stream` overrides the severity. `fail` stops the pipeline before the batch with such a row is committed, and
+the next start goes on with that batch; `off` leaves an expectation to the report. `meta.rule_id` names the rule in
+every verdict; without it the name is made of columns and type, such as `latency_ms:values_to_be_between`.
+`meta.stream: quarantine` or `tag` on a type that is not judged per row is an error, and so is a type that is
+refused. `lakehouse quality explain SUITE` says of each expectation what it means.
+
+Expectations about a whole column are **observed**: over each batch, in the runner's JSON lines, and over each
+minute, in the Delta table `_quality/NAME_observed`, with the failures of every rule. `meta.stream: fail` on them
+stops the pipeline at a batch that does not meet them. Expectations about columns and types speak of silver; a
+critical one that is not met stops the start, others are said in the log.
+
+## Values from a table
+
+    {"type": "expect_column_values_to_be_in_set", "kwargs": {"column": "region", "value_set": []},
+     "meta": {"values_from": {"path": "regions.csv", "column": "code", "version": "5f3a09c1"}}}
+
+The values are read when the suite is loaded and put into `value_set`. `path` is relative to the suite; `version`
+is the number of a version of a Delta table, or the first digits (at least 8) of a CSV file's SHA-256. `type` says
+what a CSV column holds: `string` (the default), `long`, `double` or `boolean`. A file that changed without the
+suite is an error. A set holds at most 1,000 values.
+
+## The report
+
+`lakehouse quality run PIPELINE [--from T] [--to T] [--last 1h] [--run-id ID] [--json]`, or `spark-submit
+jobs/validate.py PIPELINE` with the same options, judges silver and the quarantined records that fit the contract,
+at versions of one batch. It writes `_quality/NAME/RUN/index.html` and appends to the Delta table
+`_quality/NAME_results`, once per run id. Exit codes: 0 passed; 1 a critical expectation failed, or stream and
+report count differently; 2 wrong config.
+
+Refused rows count. A critical expectation therefore fails by the first of them, unless `mostly` says which share
+of good rows is enough.
+
+`lakehouse quality suites PIPELINE` lists the suites that judged a pipeline's rows; they are kept under `_suites`.
+`lakehouse quality recheck PIPELINE` judges every row again by the suite that judged it; exit 1 if a verdict
+differs.
 
 ## What may surprise
 
@@ -441,6 +495,7 @@ These are Great Expectations' own semantics on Spark, kept so that stream and re
 * A regular expression is Java's and is searched anywhere in the text. `$` also matches before a newline at the
   end; `\\z` does not.
 * A null in the `value_set` of `expect_column_values_to_be_in_set` makes every value pass.
+* LIKE is case-sensitive, the whole text has to match, and there is no escape character unless `escape` names one.
 * Bounds are doubles. An integer beyond 2^53 is compared after rounding.
 * A bound on a time is written `2026-01-31` or `2026-01-31T12:00:00Z`; a time without a zone is refused.
 

@@ -29,6 +29,7 @@ from lakehouse.quality.checks import (
 )
 from lakehouse.quality.mistakes import Mistake, did_you_mean
 from lakehouse.quality.regex import check_regex
+from lakehouse.quality.spark_types import KNOWN_TYPES
 
 Kwargs = Mapping[str, object]
 _T = TypeVar("_T", bound=str)
@@ -66,6 +67,23 @@ def parse_mostly(kwargs: Kwargs) -> float:
     if isinstance(value, bool) or not isinstance(value, int | float) or not 0 <= value <= 1:
         raise Mistake(f"mostly is {value!r}", "give a number from 0 to 1")
     return float(value)
+
+
+def check_schema_kwargs(name: str, kwargs: Kwargs) -> None:
+    """Refuse types that Spark does not have.
+
+    Raises:
+        Mistake: an unknown type's name, with the closest known one, or a list that is none.
+    """
+    for key in ("type_list", "column_set", "column_list"):
+        value = kwargs.get(key)
+        if value is not None and not (isinstance(value, list) and all(isinstance(item, str) for item in value)):
+            raise Mistake(f"{key} is {value!r}", "give a list of names")
+    types = [kwargs["type_"]] if "type_" in kwargs else kwargs.get("type_list") or []
+    for kind in types if isinstance(types, list) else ():
+        if kind not in KNOWN_TYPES:
+            remedy = did_you_mean(str(kind), KNOWN_TYPES, f"{name} on Spark takes names such as StringType or LongType")
+            raise Mistake(f"{kind!r} is not a type of Spark", remedy)
 
 
 def parse_check(name: str, kwargs: Kwargs) -> Check:

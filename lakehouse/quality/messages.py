@@ -49,6 +49,7 @@ _UNSEEN += [*range(0x2028, 0x202F), *range(0x2060, 0x2070), 0xFEFF, *range(0xFFF
 _PICTURES = {**{code: chr(0x2400 + code) for code in _C0}, _DEL: "␡"}
 _FROM = "".join(map(chr, _UNSEEN))
 _TO = "".join(_PICTURES.get(code, "\ufffd") for code in _UNSEEN)
+_SHOWN_AS = str.maketrans(_FROM, _TO)
 
 
 @dataclass(frozen=True, eq=False)
@@ -69,6 +70,11 @@ class Wording:
 def harmless(text: Column) -> Column:
     """Replace each character that does not show, such as a newline, by one that does; the length stays."""
     return F.translate(text, _FROM, _TO)
+
+
+def visible(text: str) -> str:
+    """`harmless`, for a text of Python."""
+    return text.translate(_SHOWN_AS)
 
 
 def shortened(value: Column) -> Column:

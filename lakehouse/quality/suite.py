@@ -1,12 +1,14 @@
 """Load an expectation suite: a plain Great Expectations 1.x JSON file, read strictly and without a JVM.
 
 Great Expectations drops an expectation whose type it does not know and goes on; here each mistake stops the
-start with file, index and type. Beside the keys that Great Expectations knows, two keys of an expectation's
-`meta` are read:
+start with file, index and type. Beside the keys that Great Expectations knows, some keys of an
+expectation's `meta` are read:
 
 * `rule_id`: the name under which a verdict is recorded; without it, one is made of the columns and the type;
-* `stream`: `quarantine`, `tag`, `metric` or `off`, instead of what the severity says (`critical` quarantines
-  the row, `warning` tags it in `_warnings`, `info` is only counted).
+* `stream`: `quarantine`, `tag`, `metric`, `fail` or `off`, instead of what the severity says (`critical` quarantines
+  the row, `warning` tags it in `_warnings`, `info` is only counted; `fail` stops the query before the batch is
+  committed);
+* `values_from`: a table from which the values of a set are read (`reference`).
 """
 
 from __future__ import annotations
@@ -17,21 +19,24 @@ import json
 import re
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Literal, NoReturn, TypeAlias, get_args
+from typing import TYPE_CHECKING, Any, Literal, NoReturn, TypeAlias, get_args
 
 from lakehouse.errors import SuiteError
+from lakehouse.quality.aggregates import Aggregate, needs_number, parse_aggregate
 from lakehouse.quality.catalogue import CATALOGUE, ExpectationType, Family
 from lakehouse.quality.checks import Check, columns_of
 from lakehouse.quality.conditions import Condition, parse_condition
 from lakehouse.quality.fitting import check_fit, check_known
-from lakehouse.quality.kwargs import check_names, parse_check, parse_mostly
+from lakehouse.quality.kwargs import check_names, check_schema_kwargs, parse_check, parse_mostly
+from lakehouse.quality.like import as_regex
 from lakehouse.quality.mistakes import Mistake, did_you_mean
+from lakehouse.quality.reference import with_values
 
 if TYPE_CHECKING:
     from pathlib import Path
 
 Severity: TypeAlias = Literal["critical", "warning", "info"]
-Stream: TypeAlias = Literal["quarantine", "tag", "metric", "off"]
+Stream: TypeAlias = Literal["quarantine", "tag", "metric", "fail", "off"]
 
 STREAM_OF: dict[Severity, Stream] = {"critical": "quarantine", "warning": "tag", "info": "metric"}
 """What a failing row meets with, where `meta.stream` does not say otherwise."""
@@ -66,7 +71,8 @@ class Expectation:
         stream: what happens to a row that fails; None where only the report can judge it.
         columns: the columns it reads, conditions aside.
         mostly: share of rows that must pass in the report; the stream judges each row on its own.
-        check: what it demands of a row; None where only the report can judge it.
+        check: what it demands of a row; None where no single row can answer.
+        aggregate: what the stream observes for it over each batch; None for other types.
         condition: which rows it speaks of; None for all.
     """
 
@@ -78,12 +84,18 @@ class Expectation:
     columns: tuple[str, ...]
     mostly: float
     check: Check | None
+    aggregate: Aggregate | None
     condition: Condition | None
 
     @property
     def type(self) -> str:
         """The type's name in Great Expectations."""
         return self.kind.name
+
+    @property
+    def checks_schema(self) -> bool:
+        """Whether it speaks of the table's columns and types, which the contract answers before the first row."""
+        return self.kind.family is Family.SCHEMA and self.stream != "off"
 
 
 @dataclass(frozen=True)
@@ -96,22 +108,32 @@ class Suite:
         expectations: in the file's order.
         sha256: fingerprint of all that decides verdicts, as 64 hexadecimal digits. Notes, `mostly`, the
             report's own expectations and the order of the file do not change it.
+        document: the file itself, as Great Expectations reads it.
     """
 
     name: str
     source: str
     expectations: tuple[Expectation, ...]
     sha256: str
+    document: Mapping[str, Any] = dataclasses.field(repr=False, compare=False)
 
     @property
     def report_only(self) -> tuple[Expectation, ...]:
-        """Expectations that no single row can answer: the stream leaves them to the report."""
-        return tuple(expectation for expectation in self.expectations if expectation.check is None)
+        """Expectations of which the stream learns nothing: it leaves them to the report."""
+        return tuple(
+            expectation
+            for expectation in self.expectations
+            if not (expectation.check or expectation.aggregate or expectation.kind.family is Family.SCHEMA)
+        )
+
+    def observed(self) -> tuple[Expectation, ...]:
+        """Expectations about a number of a whole column that the stream observes over each batch."""
+        return tuple(one for one in self.expectations if one.aggregate is not None and one.stream != "off")
 
     def in_stream(self, *streams: Stream) -> tuple[Expectation, ...]:
         """Expectations that judge rows, of the given kinds; of every kind but `off` where none is given."""
-        wanted = streams or ("quarantine", "tag", "metric")
-        return tuple(expectation for expectation in self.expectations if expectation.stream in wanted)
+        wanted = streams or ("quarantine", "tag", "metric", "fail")
+        return tuple(one for one in self.expectations if one.check is not None and one.stream in wanted)
 
 
 def load_suite(path: Path) -> Suite:
@@ -134,11 +156,16 @@ def load_suite(path: Path) -> Suite:
             where=str(path),
             remedy="check quality.suite in the pipeline file",
         ) from error
-    return parse_suite(text, source=str(path))
+    return parse_suite(text, source=str(path), base=path.parent)
 
 
-def parse_suite(text: str, *, source: str) -> Suite:
-    """Check a suite's JSON text; `source` names it in messages.
+def parse_suite(text: str, *, source: str, base: Path | None = None) -> Suite:
+    """Check a suite's JSON text.
+
+    Args:
+        text: the JSON.
+        source: names it in messages.
+        base: the folder to which tables of reference values are relative; None where no table is to be read.
 
     Raises:
         SuiteError: as `load_suite`.
@@ -154,9 +181,12 @@ def parse_suite(text: str, *, source: str) -> Suite:
     items = document.get("expectations")
     if not isinstance(items, list) or not items:
         _fail(source, "The suite has no expectations", "list at least one in expectations")
+    if base is not None:
+        items = [_with_values(item, index, base, source) for index, item in enumerate(items)]
+        document = {**document, "expectations": items}
     drafts = [_expectation(item, index, source) for index, item in enumerate(items)]
     expectations = _with_rule_ids(drafts, source)
-    return Suite(name, source, expectations, _fingerprint(expectations))
+    return Suite(name, source, expectations, _fingerprint(expectations), document)
 
 
 def check_columns(suite: Suite, columns: Collection[str] | Mapping[str, str]) -> None:
@@ -174,11 +204,21 @@ def check_columns(suite: Suite, columns: Collection[str] | Mapping[str, str]) ->
     for expectation in suite.expectations:
         try:
             terms = expectation.condition.terms if expectation.condition else ()
+            if expectation.kind.family is Family.SCHEMA:
+                continue  # whether the column is there is its own question
             check_known((*expectation.columns, *(column for column, _ in terms)), columns)
             if isinstance(columns, Mapping):
                 check_fit(expectation.check, terms, columns)
+                _check_aggregate(expectation.aggregate, columns)
         except Mistake as mistake:
             fail_at(suite.source, expectation.index, expectation.type, mistake)
+
+
+def _check_aggregate(aggregate: Aggregate | None, columns: Mapping[str, str]) -> None:
+    if aggregate is not None and aggregate.column is not None and needs_number(aggregate):
+        kind = columns[aggregate.column]
+        if kind not in ("integer", "long", "double"):
+            raise Mistake(f"{aggregate.column} is a {kind}, but this needs a number", "choose another column")
 
 
 def fail_at(source: str, index: int, kind: str | None, mistake: Mistake) -> NoReturn:
@@ -237,6 +277,13 @@ class _Draft:
     given_id: str | None
 
 
+def _with_values(item: object, index: int, base: Path, source: str) -> object:
+    try:
+        return with_values(item, base)
+    except Mistake as mistake:
+        fail_at(source, index, None, mistake)
+
+
 def _expectation(item: object, index: int, source: str) -> _Draft:
     if not isinstance(item, dict):
         fail_at(source, index, None, Mistake(f"An expectation is {item!r}", 'write {"type": …, "kwargs": {…}}'))
@@ -261,14 +308,13 @@ def _parse(item: Mapping[str, object], index: int) -> _Draft:
     check_names(kind, kwargs)
     severity = _severity(item)
     given_id, given_stream = _meta(item.get("meta"))
-    if not kind.judges_rows and given_stream in ("quarantine", "tag"):
-        raise Mistake(
-            f"meta.stream is {given_stream!r}, but no single row can be judged by this type: {kind.why}",
-            "remove meta.stream; the report judges it",
-        )
-    check = parse_check(kind.name, kwargs) if kind.judges_rows else None
-    stream = (given_stream or STREAM_OF[severity]) if check else None
+    check = parse_check(*as_regex(kind.name, kwargs)) if kind.judges_rows else None
     condition = kwargs.get("row_condition") if check else None
+    # The one pass sees a column's values, but not which rows a condition lets in.
+    aggregate = parse_aggregate(kind.name, kwargs) if kwargs.get("row_condition") is None else None
+    if kind.family is Family.SCHEMA:
+        check_schema_kwargs(kind.name, kwargs)
+    stream = _stream(kind, given_stream, severity, observed=aggregate is not None)
     expectation = Expectation(
         index=index,
         kind=kind,
@@ -278,6 +324,7 @@ def _parse(item: Mapping[str, object], index: int) -> _Draft:
         columns=columns_of(check) if check else _named_columns(kwargs),
         mostly=parse_mostly(kwargs),
         check=check,
+        aggregate=aggregate,
         condition=None if condition is None else parse_condition(condition, kwargs.get("condition_parser")),
     )
     return _Draft(expectation, given_id)
@@ -300,6 +347,24 @@ def _kind(name: object) -> ExpectationType:
         )
         raise Mistake(f"This type cannot be judged on Spark: {kind.why}", remedy)
     return kind
+
+
+def _stream(kind: ExpectationType, given: Stream | None, severity: Severity, *, observed: bool) -> Stream | None:
+    """What happens in the stream where the expectation is not met; None where the stream learns nothing of it."""
+    if kind.judges_rows:
+        return given or STREAM_OF[severity]
+    if given in ("quarantine", "tag"):
+        raise Mistake(
+            f"meta.stream is {given!r}, but no single row can be judged by this type: {kind.why}",
+            "remove meta.stream" + ("; write fail to stop the query instead" if observed else "; the report judges it"),
+        )
+    if observed:
+        return given or "metric"
+    if kind.family is Family.SCHEMA:
+        return given or ("fail" if severity == "critical" else "metric")
+    if given == "fail":
+        raise Mistake(f"meta.stream is 'fail', but the stream does not learn of it: {kind.why}", "remove meta.stream")
+    return None
 
 
 def _severity(item: Mapping[str, object]) -> Severity:

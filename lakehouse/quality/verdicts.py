@@ -25,6 +25,7 @@ from pyspark.sql.types import (
 from lakehouse.quality.fitting import check_fit, check_known
 from lakehouse.quality.messages import harmless, shortened, wording
 from lakehouse.quality.mistakes import Mistake
+from lakehouse.quality.observe import COUNTED
 from lakehouse.quality.suite import fail_at
 from lakehouse.schemas import VERDICT_DDL
 
@@ -55,7 +56,8 @@ def judge(
 ) -> DataFrame:
     """Add `_errors` and `_warnings`, arrays of `lakehouse.schemas.VERDICT`: empty, never null, where all is well.
 
-    Rules of the stream `quarantine` speak in `_errors`, those of `tag` in `_warnings`; others stay silent.
+    Rules of the stream `quarantine` speak in `_errors`, those of `tag` in `_warnings`. Where the suite has rules of
+    `metric` or `fail`, `_counted` is added: the ids of those that the row fails, null for none.
 
     Args:
         df: rows with every column that the rules read; streaming or not.
@@ -73,8 +75,9 @@ def judge(
     prior = _no_reasons() if prior_errors is None else F.coalesce(prior_errors.cast(REASONS_DDL), _no_reasons())
     errors = _reasons([rule for rule in rules if rule.expectation.stream == "quarantine"], prior, skip)
     warnings = _reasons([rule for rule in rules if rule.expectation.stream == "tag"], _no_reasons(), skip)
+    counted = _rule_ids([rule for rule in rules if rule.expectation.stream in ("metric", "fail")], skip)
     try:
-        return df.select("*", errors.alias(ERRORS), warnings.alias(WARNINGS))
+        return df.select("*", errors.alias(ERRORS), warnings.alias(WARNINGS), *counted)
     except AnalysisException:
         for rule in rules:
             _check_analysis(df, rule)
@@ -93,6 +96,17 @@ def _reasons(rules: list[RowRule], prior: Column, skip: Column | None) -> Column
     if skip is not None:
         failed = ~F.coalesce(skip, F.lit(False)) & failed
     return F.when(failed, F.concat(prior, _verdicts(rules))).otherwise(prior)
+
+
+def _rule_ids(rules: list[RowRule], skip: Column | None) -> list[Column]:
+    """One column with the ids of the failing rules; none where there are no rules."""
+    if not rules:
+        return []
+    failed = _any_of([rule.unexpected for rule in rules])
+    if skip is not None:
+        failed = ~F.coalesce(skip, F.lit(False)) & failed
+    ids = [F.when(rule.unexpected, F.lit(rule.expectation.rule_id)) for rule in rules]
+    return [F.when(failed, F.array_compact(F.array(*ids))).alias(COUNTED)]
 
 
 def _any_of(columns: list[Column]) -> Column:

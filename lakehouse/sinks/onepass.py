@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import os
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
@@ -16,6 +16,7 @@ import orjson
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from lakehouse.quality.observe import Wanted
 from lakehouse.rollups.partials import aggregate
 from lakehouse.schemas import TIMESTAMP, VERDICT, bronze_schema, gold_schema, quarantine_schema, silver_schema
 from lakehouse.sinks.files import FIRST_US, LAST_US, write_file
@@ -30,6 +31,8 @@ RESULT_DDL = "table_name string, adds binary, partials binary"
 """A task's answer: a row per table. `adds` is a JSON list of Delta add actions; `partials` is an Arrow IPC
 stream of the rollup's partial aggregates (the driver writes those of all tasks as one file)."""
 
+OBSERVED = "_observed"
+"""Instead of a table's name: the answer whose `partials` is what the task observed of its rows."""
 _RESULT = pa.schema([("table_name", pa.string()), ("adds", pa.binary()), ("partials", pa.binary())])
 
 CHUNK_BYTES = 64 * 2**20
@@ -46,12 +49,14 @@ class OnePass:
         root: resolved root of the tables.
         pipeline: the pipeline's file.
         environment: AWS_* variables of the driver, for object stores.
+        wanted: what is observed of each batch.
         not_before: every row is ingested later than this, whatever the clock says; µs since 1970 UTC.
     """
 
     root: str
     pipeline: Pipeline
     environment: dict[str, str]
+    wanted: Wanted = field(default_factory=Wanted)
     not_before: int = 0
 
     @property
@@ -105,6 +110,7 @@ class OnePass:
             self._written(self.quarantine, refused),
             *([self._written(self.bronze, rows)] if self.bronze else []),
             *(self._aggregated(name, valid, rollup, grain) for name, (grain, rollup) in self.gold.items()),
+            {"table_name": OBSERVED, "adds": None, "partials": self.wanted.observe(rows, refused).to_bytes()},
         ]
         return pa.RecordBatch.from_pylist([answer for answer in answers if answer], schema=_RESULT)
 

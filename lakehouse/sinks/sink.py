@@ -16,6 +16,7 @@ from lakehouse.chain import Batch, Past, describe, extend_origin, follows, leadi
 from lakehouse.errors import ChainError, TableLost
 from lakehouse.sinks.delta_log import TableLog, require_columns
 from lakehouse.sinks.files import write_file
+from lakehouse.sinks.onepass import OBSERVED
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
@@ -260,6 +261,8 @@ def _collect(
     files: dict[str, list[Add]] = {name: [] for name in names}
     partials: dict[str, list[pa.Table]] = {}
     for name, adds, stream in answers:
+        if name == OBSERVED:
+            continue
         if adds is not None:
             files[name].extend(orjson.loads(adds))
         if stream is not None:

@@ -195,6 +195,10 @@ _two = _same_kind.map(lambda columns: {"column_A": columns[0], "column_B": colum
 _several = _same_kind.map(lambda columns: {"column_list": columns})
 
 
+def _together(*parts: st.SearchStrategy[dict[str, Any]]) -> st.SearchStrategy[dict[str, Any]]:
+    return st.tuples(*parts).map(lambda drawn: {key: value for part in drawn for key, value in part.items()})
+
+
 def _joined(*parts: st.SearchStrategy[dict[str, Any]]) -> st.SearchStrategy[dict[str, Any]]:
     return st.tuples(*parts, _condition()).map(
         lambda drawn: {key: value for part in drawn for key, value in part.items()}
@@ -206,6 +210,19 @@ def _named(name: str, values: st.SearchStrategy[Any]) -> st.SearchStrategy[dict[
 
 
 _totals = st.sampled_from([0, 1, 3, 0.3, 2**53, 2**64, 1.8446744073709552e19, -1.5])
+# `!` is the escape character, and stands before nothing but what it may escape.
+_like = st.lists(
+    st.sampled_from(["%", "_", "!%", "!_", "!!", "a", "ok", "\n", "é", "𝒳", "\\", ".", "^", "$", "(", "[", "#", " "]),
+    max_size=5,
+).map("".join)
+like_patterns = st.lists(st.tuples(_like, st.just("!")), min_size=1, max_size=6)
+"""(pattern, escape character)."""
+
+
+def _likes(name: str, patterns: st.SearchStrategy[Any]) -> st.SearchStrategy[dict[str, Any]]:
+    return st.fixed_dictionaries({name: patterns, "escape": st.just("!")})
+
+
 KWARGS: dict[str, st.SearchStrategy[dict[str, Any]]] = {
     "expect_column_values_to_not_be_null": _joined(_named("column", _any_column)),
     "expect_column_values_to_be_null": _joined(_named("column", _any_column)),
@@ -222,6 +239,16 @@ KWARGS: dict[str, st.SearchStrategy[dict[str, Any]]] = {
         st.sampled_from([{}, {"match_on": "any"}, {"match_on": "all"}]),
     ),
     "expect_column_values_to_not_match_regex_list": _joined(_text_column, _named("regex_list", _patterns)),
+    "expect_column_values_to_match_like_pattern": _joined(_text_column, _likes("like_pattern", _like)),
+    "expect_column_values_to_not_match_like_pattern": _joined(_text_column, _likes("like_pattern", _like)),
+    "expect_column_values_to_match_like_pattern_list": _joined(
+        _text_column,
+        _likes("like_pattern_list", st.lists(_like, min_size=1, max_size=3)),
+        st.sampled_from([{}, {"match_on": "any"}, {"match_on": "all"}]),
+    ),
+    "expect_column_values_to_not_match_like_pattern_list": _joined(
+        _text_column, _likes("like_pattern_list", st.lists(_like, min_size=1, max_size=3))
+    ),
     "expect_column_pair_values_a_to_be_greater_than_b": _joined(
         _two, st.fixed_dictionaries({}, optional={"or_equal": st.booleans()}), _ignore_pair
     ),
@@ -247,5 +274,59 @@ def documents(draw: st.DrawFn, each: int) -> dict[str, Any]:
         "expectations": [
             {"type": name, "kwargs": draw(KWARGS[name]), "meta": {"rule_id": f"{number}:{name}"[:128]}}
             for number, name in enumerate(names)
+        ],
+    }
+
+
+def _limits(*, count: bool = False) -> st.SearchStrategy[dict[str, Any]]:
+    bound = st.integers(0, 40) if count else st.sampled_from([-10, 0, 0.5, 1, 3, 1e6])
+    both = st.tuples(bound, bound).map(sorted).map(lambda pair: {"min_value": pair[0], "max_value": pair[1]})
+    strict = st.fixed_dictionaries({}, optional={"strict_min": st.booleans(), "strict_max": st.booleans()})
+    one = bound.map(lambda value: {"min_value": value}) | bound.map(lambda value: {"max_value": value})
+    return _together(one | both, strict)
+
+
+# Sums of doubles near the limits depend on the order of the rows, and 64-bit integers overflow in the package itself.
+_modest = st.sampled_from(["i3"]).map(lambda column: {"column": column})
+_number = st.sampled_from(NUMBERS).map(lambda column: {"column": column})
+_any = st.sampled_from([column for columns in KINDS.values() for column in columns if column not in ("d1", "d2")]).map(
+    lambda column: {"column": column}
+)
+
+AGGREGATES: dict[str, st.SearchStrategy[dict[str, Any]]] = {
+    "expect_table_row_count_to_be_between": _limits(count=True),
+    "expect_table_row_count_to_equal": st.integers(15, 31).map(lambda value: {"value": value}),
+    "expect_column_max_to_be_between": _together(_number, _limits()),
+    "expect_column_min_to_be_between": _together(_number, _limits()),
+    "expect_column_mean_to_be_between": _together(_modest, _limits()),
+    "expect_column_median_to_be_between": _together(_modest, _limits()),
+    "expect_column_stdev_to_be_between": _together(_modest, _limits()),
+    "expect_column_sum_to_be_between": _together(_modest, _limits()),
+    "expect_column_quantile_values_to_be_between": _together(
+        _modest,
+        st.just(
+            {
+                "quantile_ranges": {
+                    "quantiles": [0.0, 0.3, 0.5, 1.0],
+                    "value_ranges": [[None, 5], [0, 1], [0, 9], [1, None]],
+                }
+            }
+        ),
+    ),
+    "expect_column_unique_value_count_to_be_between": _together(_any, _limits(count=True)),
+    "expect_column_proportion_of_unique_values_to_be_between": _together(_any, _limits()),
+    "expect_column_proportion_of_non_null_values_to_be_between": _together(_any, _limits()),
+}
+"""Type -> strategy of its kwargs, for every type that the stream observes."""
+
+
+@st.composite
+def aggregate_documents(draw: st.DrawFn) -> dict[str, Any]:
+    """A suite with one expectation of every observed type."""
+    return {
+        "name": "generated",
+        "expectations": [
+            {"type": name, "kwargs": draw(kwargs), "meta": {"rule_id": f"{number}:{name}"[:128]}}
+            for number, (name, kwargs) in enumerate(AGGREGATES.items())
         ],
     }

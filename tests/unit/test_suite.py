@@ -135,7 +135,18 @@ def test_a_mistake_names_file_index_and_type() -> None:
         (one("qwertyuiop"), "no expectation type", "docs/expectations.md"),
         (one("expect_multicolumn_values_to_be_unique"), "cannot be judged on Spark", "remove it"),
         (one("expect_column_pair_cramers_phi_value_to_be_less_than"), "cannot be judged on Spark", "remove it"),
-        (one("expect_column_values_to_match_like_pattern", column="c", like_pattern="a%"), "cannot be judged", "regex"),
+        (one("expect_column_values_to_be_dateutil_parseable", column="c"), "cannot be judged", "regex"),
+        (
+            one("expect_column_values_to_match_like_pattern", column="c", like_pattern="a!b", escape="!"),
+            "'!' stands before none of",
+            "twice",
+        ),
+        (one("expect_column_type_to_be", column="c", type_="LongTyp"), "not a type of spark", "did you mean LongType"),
+        (
+            one("expect_column_values_to_be_unique", column="c", meta={"stream": "fail"}),
+            "the stream does not learn of it",
+            "remove meta.stream",
+        ),
         (one("expect_table_row_count_to_equal_other_table", other_table_name="t"), "second table", "remove it"),
         (one("expect_column_values_to_not_be_null", colum="c"), "unknown kwarg 'colum'", "did you mean column"),
         (one("expect_column_values_to_not_be_null"), "kwarg 'column' is missing", "add it"),
@@ -381,10 +392,10 @@ def test_what_no_row_can_answer_is_kept_for_the_report() -> None:
         one("expect_table_row_count_to_equal", value=3),
         one("expect_column_values_to_be_unique", column="c", meta={"stream": "metric"}),
     )
-    assert [expectation.rule_id for expectation in suite.report_only] == [
+    assert [expectation.rule_id for expectation in suite.report_only] == ["c:values_to_be_unique"]
+    assert [expectation.rule_id for expectation in suite.observed()] == [
         "c:mean_to_be_between",
-        "expect_table_row_count_to_equal".removeprefix("expect_"),
-        "c:values_to_be_unique",
+        "table_row_count_to_equal",
     ]
     assert len(suite.in_stream()) == 1
 
@@ -535,7 +546,8 @@ def test_feature_events_fits_its_pipeline() -> None:
     suite = load_suite(FEATURE_EVENTS)
     check_columns(suite, fields)
     assert {expectation.severity for expectation in suite.expectations} == {"critical", "warning"}
-    assert [expectation.rule_id for expectation in suite.report_only] == ["app_version_share"]
+    assert suite.report_only == ()
+    assert [expectation.rule_id for expectation in suite.observed()] == ["app_version_share"]
 
 
 def test_feature_events_knows_what_the_load_sends() -> None:
