@@ -25,10 +25,11 @@ from lakehouse.guard import TopicGuard
 from lakehouse.lock import driver_lock
 from lakehouse.quality.archive import Archive
 from lakehouse.quality.observe import Wanted
+from lakehouse.quality.reasons import Reasons
 from lakehouse.quality.rules import compile_rules
 from lakehouse.quality.schema_rules import require_schema
 from lakehouse.quality.suite import load_suite
-from lakehouse.quality.verdicts import judge
+from lakehouse.quality.verdicts import is_refused, mark
 from lakehouse.schemas import RAW, silver_schema
 from lakehouse.sinks.observed import Watch
 from lakehouse.sinks.onepass import RESULT_DDL, OnePass
@@ -72,17 +73,18 @@ def judged_rows(records: DataFrame, pipeline: Pipeline, suite: Suite) -> DataFra
     """Kafka records → the event's fields, the raw record, and the verdict on it.
 
     Returns:
-        The fields, `_topic` … `_headers`, `_fits`, `_timely`, `_errors`, `_warnings`, and `_refused`: whether the
-        row belongs into quarantine. Why a row does not fit or is not timely is said by the one pass.
+        The fields, `_topic` … `_headers`, `_fits`, `_timely`, a bit for each rule that the row fails, and `_refused`:
+        whether it belongs into quarantine. Why is said by the one pass, in words.
     """
     fields = {name: field.type for name, field in pipeline.source.fields.items()}
     event_time = pipeline.event_time
+    rules = compile_rules(suite)
     rows = (
         records.transform(position)
         .transform(parse_json, fields)
         .transform(with_timeliness, event_time=event_time.column, max_future=event_time.max_future)
-        .transform(judge, compile_rules(suite), skip=~F.col("_fits"))
-        .withColumn("_refused", ~F.col("_fits") | ~F.col("_timely") | (F.size("_errors") > 0))
+        .transform(mark, rules, skip=~F.col("_fits"))
+        .withColumn("_refused", ~F.col("_fits") | ~F.col("_timely") | is_refused(rules))
     )
     if pipeline.tables.bronze:
         return rows
@@ -109,7 +111,7 @@ def run(
     require_schema(suite, silver_schema(pipeline.source.fields))
     checkpoint = Checkpoint(storage.checkpoint_url(pipeline.root, pipeline.name))
     root = storage.resolve_root(pipeline.root)
-    one_pass = OnePass(root, pipeline, storage.storage_environment(), Wanted.by(suite))
+    one_pass = OnePass(root, pipeline, storage.storage_environment(), Reasons.by(suite), Wanted.by(suite))
 
     archive = Archive(root)
     with (

@@ -14,6 +14,9 @@ if TYPE_CHECKING:
     from lakehouse.config.models import AnyMetric, EventField, Rollup
 
 TIMESTAMP = pa.timestamp("us", tz="UTC")
+FIRST_US, LAST_US = -62_135_596_800_000_000, 253_402_300_799_999_999
+"""Microseconds since 1970 of the first moment of year 1 and the last one of year 9999: the years that Python knows, and
+that have four digits."""
 
 ARROW_TYPES: dict[str, pa.DataType] = {
     "string": pa.string(),

@@ -36,6 +36,11 @@ STREAMING = {
     "spark.sql.streaming.pollingDelay": "5ms",
     "spark.sql.streaming.metricsEnabled": "false",
     "spark.sql.streaming.numRecentProgressUpdates": "20",
+    # A method beyond 8 000 bytes of bytecode is never compiled by the JVM; Spark then splits the code instead.
+    "spark.sql.codegen.hugeMethodLimit": "8000",
+    # Every micro-batch's plan is written out as text for a UI that nobody looks at: the shortest form is enough.
+    "spark.sql.ui.explainMode": "simple",
+    "spark.sql.maxPlanStringLength": "256",
     # Python workers stay alive between micro-batches.
     "spark.python.worker.reuse": "true",
     # Rows go to Python in batches that are full at either bound; by rows alone, 50 000 large ones are gigabytes.

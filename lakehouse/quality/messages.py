@@ -1,15 +1,13 @@
-"""What a verdict says to a person: the offending value and a sentence, as Spark strings.
+"""What a verdict says to a person: the offending value and a sentence.
 
-These columns are evaluated only for rows that fail, so they may cost more than a rule itself.
+Plain Python over the few rows that fail: as Spark columns these texts made the plan several times as large, and it is
+planned anew for every micro-batch (docs/adr/0009-reasons-outside-the-plan.md).
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from datetime import date
-from typing import TYPE_CHECKING, assert_never
-
-from pyspark.sql import functions as F
+from datetime import UTC, date, datetime
+from typing import TYPE_CHECKING, Any, assert_never
 
 from lakehouse.quality.checks import (
     AllDifferent,
@@ -29,8 +27,9 @@ from lakehouse.quality.checks import (
 )
 
 if TYPE_CHECKING:
-    from pyspark.sql import Column
+    from collections.abc import Mapping
 
+    from lakehouse.quality.checks import Bound
     from lakehouse.quality.suite import Expectation
 
 LONGEST_VALUE = 120
@@ -47,99 +46,89 @@ _DEL = 0x7F
 _UNSEEN = [*_C0, _DEL, *range(0x80, 0xA0), 0xAD, 0x61C, 0x180E, *range(0x200B, 0x2010)]
 _UNSEEN += [*range(0x2028, 0x202F), *range(0x2060, 0x2070), 0xFEFF, *range(0xFFF9, 0xFFFC)]
 _PICTURES = {**{code: chr(0x2400 + code) for code in _C0}, _DEL: "␡"}
-_FROM = "".join(map(chr, _UNSEEN))
-_TO = "".join(_PICTURES.get(code, "\ufffd") for code in _UNSEEN)
-_SHOWN_AS = str.maketrans(_FROM, _TO)
-
-
-@dataclass(frozen=True, eq=False)
-class Wording:
-    """A verdict's sentence is `before`, the value, then `after`.
-
-    Attributes:
-        value: the offending value as text, not yet cut; null where there is none.
-        before: constant text.
-        after: constant text, or a column where the sentence depends on the row.
-    """
-
-    value: Column
-    before: str
-    after: str | Column
-
-
-def harmless(text: Column) -> Column:
-    """Replace each character that does not show, such as a newline, by one that does; the length stays."""
-    return F.translate(text, _FROM, _TO)
+_SHOWN_AS = {code: _PICTURES.get(code, "\ufffd") for code in _UNSEEN}
 
 
 def visible(text: str) -> str:
-    """`harmless`, for a text of Python."""
+    """Each character that does not show, such as a newline, replaced by one that does; the length stays."""
     return text.translate(_SHOWN_AS)
 
 
-def shortened(value: Column) -> Column:
-    """At most `LONGEST_VALUE` characters; an ellipsis at the end says that some were cut."""
-    kept = F.concat(F.substring(value, 1, LONGEST_VALUE - 1), F.lit("…"))
-    is_long = F.length(F.substring(value, 1, LONGEST_VALUE + 1)) > LONGEST_VALUE
-    return F.when(is_long, kept).otherwise(value)
+def sentence(expectation: Expectation, row: Mapping[str, Any]) -> tuple[str, str | None]:
+    """How a row's failure of the expectation reads, and the offending value: cut, and harmless to show.
 
+    Args:
+        expectation: one that judges rows.
+        row: its columns' values, as Arrow hands them to Python.
 
-def wording(expectation: Expectation) -> Wording:
-    """How a failure of the expectation reads, such as "latency_ms is -12.5, below the minimum 0"."""
+    Returns:
+        (a sentence such as "latency_ms is -12.5, below the minimum 0", the value as text or None)
+    """
     if expectation.check is None:
         message = f"{expectation.rule_id} cannot be judged per row"
         raise AssertionError(message)
-    plain = _wording(expectation.check)
-    if expectation.condition is None:
-        return plain
-    sql = expectation.condition.sql
-    where = f", where {sql if len(sql) <= _LONGEST_CONDITION else sql[: _LONGEST_CONDITION - 1] + '…'}"
-    after = plain.after + where if isinstance(plain.after, str) else F.concat(plain.after, F.lit(where))
-    return Wording(plain.value, plain.before, after)
+    value = _value(expectation.check, row)
+    shown = None if value is None else _shortened(value)
+    text = _sentence(expectation.check, row, shown or "")
+    if expectation.condition is not None:
+        sql = expectation.condition.sql
+        text += f", where {sql if len(sql) <= _LONGEST_CONDITION else sql[: _LONGEST_CONDITION - 1] + '…'}"
+    return visible(text), None if shown is None else visible(shown)
 
 
-def _wording(check: Check) -> Wording:  # noqa: C901, PLR0911 - one short case for each check
-    value = _value(check)
+def _shortened(value: str) -> str:
+    return value if len(value) <= LONGEST_VALUE else f"{value[: LONGEST_VALUE - 1]}…"
+
+
+def _sentence(check: Check, row: Mapping[str, Any], shown: str) -> str:  # noqa: C901, PLR0911 - one case for each check
     match check:
         case Presence() if check.present:
-            return Wording(value, f"{check.column} is missing", "")
+            return f"{check.column} is missing"
         case Presence():
-            return Wording(value, f"{check.column} is ", ", but must be missing")
+            return f"{check.column} is {shown}, but must be missing"
         case Membership():
             quote = "'" if any(isinstance(item, str) for item in check.values) else ""
             fault = f"not one of {_listed(check.values)}" if check.inside else "which is not allowed"
-            return Wording(value, f"{check.column} is {quote}", f"{quote}, {fault}")
+            return f"{check.column} is {quote}{shown}{quote}, {fault}"
         case Range():
-            return Wording(value, f"{check.column} is ", _outside(check))
+            return f"{check.column} is {shown}{_outside(check, row[check.column])}"
         case Length():
-            return Wording(value, f"{check.column} is '", _wrong_length(check))
+            return f"{check.column} is '{shown}', with {len(row[check.column])} characters, {_allowed(check)}"
         case Pattern():
-            return Wording(value, f"{check.column} is '", f"', which {_mismatch(check)}")
+            return f"{check.column} is '{shown}', which {_mismatch(check)}"
         case Greater():
-            than = "less than" if check.or_equal else "not greater than"
-            return Wording(value, "", f": {check.a} is {than} {check.b}")
+            return f"{shown}: {check.a} is {'less than' if check.or_equal else 'not greater than'} {check.b}"
         case PairEqual():
-            return Wording(value, "", f": {check.a} and {check.b} differ")
+            return f"{shown}: {check.a} and {check.b} differ"
         case PairMembership():
-            return Wording(value, "", f": {check.a} and {check.b} do not go together")
+            return f"{shown}: {check.a} and {check.b} do not go together"
         case SumEquals():
-            return Wording(value, "", f": the sum is not {_shown(check.total)}")
+            return f"{shown}: the sum is not {_shown(check.total)}"
         case AllEqual():
-            return Wording(value, "", ": the values differ")
+            return f"{shown}: the values differ"
         case AllDifferent():
-            return Wording(value, "", ": a value stands twice")
+            return f"{shown}: a value stands twice"
     assert_never(check)
 
 
-def _value(check: Check) -> Column:
+def _value(check: Check, row: Mapping[str, Any]) -> str | None:
     columns = columns_of(check)
     if len(columns) == 1:
-        return F.col(columns[0]).cast("string")
-    named = [F.concat(F.lit(f"{name}="), F.coalesce(F.col(name).cast("string"), F.lit("null"))) for name in columns]
-    return F.concat_ws(", ", *named)
+        return _text(row[columns[0]])
+    return ", ".join(f"{name}={'null' if (text := _text(row[name])) is None else text}" for name in columns)
 
 
-def _outside(check: Range) -> str | Column:
+def _text(value: Any) -> str | None:  # noqa: ANN401 - a field of any type
+    if value is None or isinstance(value, str):
+        return value
+    if isinstance(value, bool):
+        return str(value).lower()
+    if isinstance(value, datetime):
+        return value.astimezone(UTC).replace(tzinfo=None).isoformat(sep=" ")
+    return str(value)
+
+
+def _outside(check: Range, value: Any) -> str:  # noqa: ANN401 - a number or a time
     low = (
         ""
         if check.low is None
@@ -152,21 +141,28 @@ def _outside(check: Range) -> str | Column:
     )
     if not (low and high):
         return low or high
-    column = F.col(check.column)
-    is_low = column <= F.lit(check.low) if check.strict_low else column < F.lit(check.low)
-    return F.when(is_low, F.lit(low)).otherwise(F.lit(high))
+    # Only one side can have failed; NaN, which is above every number, is on the high side too.
+    bound = _like(check.low, value)
+    return low if (value <= bound if check.strict_low else value < bound) else high
 
 
-def _wrong_length(check: Length) -> Column:
+def _like(bound: Bound | None, value: Any) -> Any:  # noqa: ANN401 - of the value's own kind, so that both compare
+    if isinstance(value, datetime) and isinstance(bound, date):
+        moment = bound if isinstance(bound, datetime) else datetime(bound.year, bound.month, bound.day, tzinfo=UTC)
+        return moment if moment.tzinfo else moment.replace(tzinfo=UTC)
+    if isinstance(value, date) and isinstance(bound, datetime):
+        return bound.date()
+    return bound
+
+
+def _allowed(check: Length) -> str:
     low = None if check.low is None else check.low + check.strict_low
     high = None if check.high is None else check.high - check.strict_high
     if low == high:
-        allowed = f"instead of {low}"
-    elif low is None or high is None:
-        allowed = f"more than {high}" if low is None else f"fewer than {low}"
-    else:
-        allowed = f"outside {low} to {high}"
-    return F.concat(F.lit("', with "), F.length(F.col(check.column)).cast("string"), F.lit(f" characters, {allowed}"))
+        return f"instead of {low}"
+    if low is None or high is None:
+        return f"more than {high}" if low is None else f"fewer than {low}"
+    return f"outside {low} to {high}"
 
 
 def _mismatch(check: Pattern) -> str:

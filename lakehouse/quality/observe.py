@@ -20,6 +20,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from lakehouse.quality.aggregates import needs
+from lakehouse.quality.reasons import COUNTED
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
@@ -27,8 +28,6 @@ if TYPE_CHECKING:
     from lakehouse.quality.aggregates import Aggregate
     from lakehouse.quality.suite import Suite
 
-COUNTED = "_counted"
-"""Column of judged rows: rule ids of the failing rules whose failures no verdict records."""
 _KLL_K, _HLL_LG_K = 200, 12
 _INT64 = 2.0**63
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)

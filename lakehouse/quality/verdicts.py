@@ -1,15 +1,15 @@
-"""Judge rows: add `_errors` and `_warnings`, the reasons against each row.
+"""Judge rows: mark which rules each row fails, and say why.
 
-The path of a good row is a chain of booleans. Only where one of them is true are verdicts made: Spark picks
-the failing rules, then joins each with its constant part (id, type, severity, text), which stands once in the
-plan as a literal array. So a rule adds its own condition twice and one small struct to the plan, whatever it says.
+Spark only sets a bit for each failing rule (`mark`), so a rule adds its own condition to the plan, once, whatever it
+says. The words are made from the bits in Python, for the few rows that have one (`reasons`): the stream does so in its
+one pass, and `judge` does both for rows at rest.
 """
 
 from __future__ import annotations
 
-import json
 from typing import TYPE_CHECKING
 
+import pyarrow as pa
 from pyspark.errors import AnalysisException
 from pyspark.sql import functions as F
 from pyspark.sql.types import (
@@ -23,48 +23,29 @@ from pyspark.sql.types import (
 )
 
 from lakehouse.quality.fitting import check_fit, check_known
-from lakehouse.quality.messages import harmless, shortened, wording
 from lakehouse.quality.mistakes import Mistake
-from lakehouse.quality.observe import COUNTED
+from lakehouse.quality.reasons import BITS, COUNTED, ERRORS, WARNINGS, Reasons, word
 from lakehouse.quality.suite import fail_at
 from lakehouse.schemas import VERDICT_DDL
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Iterator, Mapping, Sequence
 
     from pyspark.sql import Column, DataFrame
 
     from lakehouse.quality.rules import RowRule
 
-ERRORS = "_errors"
-WARNINGS = "_warnings"
 REASONS_DDL = f"array<{VERDICT_DDL}>"
-"""Type of both columns."""
-
-_CONSTANTS_DDL = (
-    "array<struct<rule_id:string,type:string,columns:array<string>,severity:string,"
-    "before:string,after:string,suite_sha256:string>>"
-)
+"""Type of `_errors` and `_warnings`."""
 
 
-def judge(
-    df: DataFrame,
-    rules: Sequence[RowRule],
-    *,
-    prior_errors: Column | None = None,
-    skip: Column | None = None,
-) -> DataFrame:
-    """Add `_errors` and `_warnings`, arrays of `lakehouse.schemas.VERDICT`: empty, never null, where all is well.
-
-    Rules of the stream `quarantine` speak in `_errors`, those of `tag` in `_warnings`. Where the suite has rules of
-    `metric` or `fail`, `_counted` is added: the ids of those that the row fails, null for none.
+def mark(df: DataFrame, rules: Sequence[RowRule], *, skip: Column | None = None) -> DataFrame:
+    """Add the words of `reasons.word`: for each row one bit per rule, set where the row fails it.
 
     Args:
         df: rows with every column that the rules read; streaming or not.
-        rules: from `compile_rules`.
-        prior_errors: reasons found before, as an array of verdicts (null: none); they come first in `_errors`.
-        skip: where true, the row is not judged and only `prior_errors` stand, as for a record that could not
-            be parsed.
+        rules: from `compile_rules`; their order is that of the bits.
+        skip: where true, the row is not judged, as a record that could not be parsed.
 
     Raises:
         SuiteError: a rule that reads a column which is not there or is of another kind.
@@ -72,95 +53,65 @@ def judge(
     types = {field.name: _type_name(field.dataType) for field in df.schema.fields}
     for rule in rules:
         _check_rule(rule, types)
-    prior = _no_reasons() if prior_errors is None else F.coalesce(prior_errors.cast(REASONS_DDL), _no_reasons())
-    errors = _reasons([rule for rule in rules if rule.expectation.stream == "quarantine"], prior, skip)
-    warnings = _reasons([rule for rule in rules if rule.expectation.stream == "tag"], _no_reasons(), skip)
-    counted = _rule_ids([rule for rule in rules if rule.expectation.stream in ("metric", "fail")], skip)
+    words = [_word(rules[first : first + BITS], skip) for first in range(0, len(rules), BITS)]
     try:
-        return df.select("*", errors.alias(ERRORS), warnings.alias(WARNINGS), *counted)
+        return df.select("*", *(bits.alias(word(number)) for number, bits in enumerate(words)))
     except AnalysisException:
         for rule in rules:
             _check_analysis(df, rule)
         raise
 
 
-def _no_reasons() -> Column:
-    return F.array().cast(REASONS_DDL)
-
-
-def _reasons(rules: list[RowRule], prior: Column, skip: Column | None) -> Column:
-    """`prior` and one verdict for each failing rule."""
-    if not rules:
-        return prior
-    failed = _any_of([rule.unexpected for rule in rules])
-    if skip is not None:
-        failed = ~F.coalesce(skip, F.lit(False)) & failed
-    return F.when(failed, F.concat(prior, _verdicts(rules))).otherwise(prior)
-
-
-def _rule_ids(rules: list[RowRule], skip: Column | None) -> list[Column]:
-    """One column with the ids of the failing rules; none where there are no rules."""
-    if not rules:
-        return []
-    failed = _any_of([rule.unexpected for rule in rules])
-    if skip is not None:
-        failed = ~F.coalesce(skip, F.lit(False)) & failed
-    ids = [F.when(rule.unexpected, F.lit(rule.expectation.rule_id)) for rule in rules]
-    return [F.when(failed, F.array_compact(F.array(*ids))).alias(COUNTED)]
-
-
-def _any_of(columns: list[Column]) -> Column:
-    """Their disjunction as a balanced tree: Spark walks and compiles it level by level, and a chain is deep."""
-    if len(columns) == 1:
-        return columns[0]
-    half = len(columns) // 2
-    return _any_of(columns[:half]) | _any_of(columns[half:])
-
-
-def _verdicts(rules: list[RowRule]) -> Column:
-    constants, findings = [], []
+def is_refused(rules: Sequence[RowRule]) -> Column:
+    """Whether a marked row fails a rule of the stream `quarantine`."""
+    masks: dict[int, int] = {}
     for number, rule in enumerate(rules):
-        words = wording(rule.expectation)
-        is_constant = isinstance(words.after, str)
-        constants.append(
-            {
-                "rule_id": rule.expectation.rule_id,
-                "type": rule.expectation.type,
-                "columns": rule.expectation.columns,
-                "severity": rule.expectation.severity,
-                "before": words.before,
-                "after": words.after if is_constant else "",
-                "suite_sha256": rule.suite_sha256,
-            }
-        )
-        finding = F.struct(
-            F.lit(number).alias("rule"),
-            words.value.alias("value"),
-            F.lit("" if is_constant else words.after).alias("detail"),
-        )
-        findings.append(F.when(rule.unexpected, finding))
-    literal = F.from_json(F.lit(json.dumps(constants)), _CONSTANTS_DDL)  # the optimizer folds it to one literal
-    # Joined in a step of its own: a literal that a plan names once is folded and copied once.
-    joined = F.transform(
-        F.array_compact(F.array(*findings)),
-        lambda finding: F.struct(F.get(literal, finding["rule"]).alias("constant"), finding.alias("finding")),
-    )
-    return F.transform(joined, _verdict).cast(REASONS_DDL)
+        if rule.expectation.stream == "quarantine":
+            masks[number // BITS] = masks.get(number // BITS, 0) | 1 << number % BITS
+    refused = F.lit(False)
+    for number, mask in masks.items():
+        refused = refused | (F.col(word(number)).bitwiseAND(_long(mask)) != 0)
+    return refused
 
 
-def _verdict(joined: Column) -> Column:
-    constant, finding = joined["constant"], joined["finding"]
-    value = shortened(finding["value"])
-    message = F.concat(constant["before"], F.coalesce(value, F.lit("")), constant["after"], finding["detail"])
-    return F.struct(
-        constant["rule_id"].alias("rule_id"),
-        constant["type"].alias("type"),
-        constant["columns"].alias("columns"),
-        constant["severity"].alias("severity"),
-        harmless(message).alias("message"),
-        harmless(value).alias("value"),
-        constant["suite_sha256"].alias("suite_sha256"),
-    )
+def judge(df: DataFrame, rules: Sequence[RowRule]) -> DataFrame:
+    """Add `_errors` and `_warnings`, arrays of `schemas.VERDICT`: empty, never null, where all is well.
+
+    Rules of the stream `quarantine` speak in `_errors`, those of `tag` in `_warnings`. Where the suite has rules of
+    `metric` or `fail`, `_counted` is added: the ids of those that the row fails.
+
+    Raises:
+        SuiteError: as `mark`.
+    """
+    reasons = Reasons(tuple(rule.expectation for rule in rules), rules[0].suite_sha256 if rules else "")
+
+    def explain(batches: Iterator[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
+        for batch in batches:
+            yield from reasons.explain(pa.Table.from_batches([batch])).combine_chunks().to_batches()
+
+    added = f"{ERRORS} {REASONS_DDL}, {WARNINGS} {REASONS_DDL}"
+    if any(rule.expectation.stream in ("metric", "fail") for rule in rules):
+        added += f", {COUNTED} array<string>"
+    schema = df.sparkSession.createDataFrame([], added).schema
+    return mark(df, rules).mapInArrow(explain, type(schema)([*df.schema.fields, *schema.fields]))
+
+
+def _word(rules: Sequence[RowRule], skip: Column | None) -> Column:
+    bits = [F.when(rule.unexpected, _long(1 << number)).otherwise(_long(0)) for number, rule in enumerate(rules)]
+    word = _any_of(bits)
+    return word if skip is None else F.when(F.coalesce(skip, F.lit(False)), _long(0)).otherwise(word)
+
+
+def _any_of(bits: list[Column]) -> Column:
+    """Their bitwise OR as a balanced tree: Spark walks and compiles it level by level, and a chain is deep."""
+    if len(bits) == 1:
+        return bits[0]
+    half = len(bits) // 2
+    return _any_of(bits[:half]).bitwiseOR(_any_of(bits[half:]))
+
+
+def _long(value: int) -> Column:
+    return F.expr(f"{value}L")
 
 
 def _check_rule(rule: RowRule, types: Mapping[str, str]) -> None:

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING
 
 from pyspark.sql import functions as F
 
-from lakehouse.quality.verdicts import ERRORS, WARNINGS
+from lakehouse.quality.reasons import ERRORS, WARNINGS
 from lakehouse.reports.population import LAYER
 
 if TYPE_CHECKING:

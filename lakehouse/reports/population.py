@@ -13,7 +13,8 @@ from pyspark.sql import functions as F
 from lakehouse import storage
 from lakehouse.config.models import parse_duration
 from lakehouse.errors import ConfigError
-from lakehouse.quality.verdicts import ERRORS, REASONS_DDL, WARNINGS
+from lakehouse.quality.reasons import ERRORS, WARNINGS
+from lakehouse.quality.verdicts import REASONS_DDL
 from lakehouse.schemas import silver_schema
 from lakehouse.transforms.parse import parse_json
 

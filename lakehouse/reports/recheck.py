@@ -9,8 +9,9 @@ from pyspark.sql import functions as F
 
 from lakehouse import storage
 from lakehouse.quality.archive import Archive
+from lakehouse.quality.reasons import ERRORS, WARNINGS
 from lakehouse.quality.rules import compile_rules
-from lakehouse.quality.verdicts import ERRORS, WARNINGS, judge
+from lakehouse.quality.verdicts import judge
 from lakehouse.reports.population import LAYER, POSITION, judged_by, read_population
 from lakehouse.sinks.aligned import aligned
 

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 from pyspark.sql import Window
 from pyspark.sql import functions as F
 
-from lakehouse.quality.messages import shortened
+from lakehouse.quality.messages import LONGEST_VALUE
 from lakehouse.reports.population import POSITION
 
 if TYPE_CHECKING:
@@ -71,7 +71,7 @@ def sample_rows(rows: DataFrame, rules: Sequence[RowRule]) -> dict[str, tuple[Sa
             rule.unexpected,
             F.struct(
                 F.lit(number).alias("rule"),
-                F.array(*(shortened(F.col(name).cast("string")) for name in rule.expectation.columns)).alias("shown"),
+                F.array(*(_shortened(F.col(name).cast("string")) for name in rule.expectation.columns)).alias("shown"),
             ),
         )
         for number, rule in enumerate(rules)
@@ -119,3 +119,9 @@ def _position(row: Any) -> Position:  # noqa: ANN401 - Spark's Row
 def _refused(row: Any) -> Refused:  # noqa: ANN401
     value = None if row["value"] is None else bytes(row["value"])
     return Refused(_position(row), value, row["size"], tuple(row["reasons"] or ()))
+
+
+def _shortened(value: Column) -> Column:
+    """At most as many characters as a verdict keeps; an ellipsis at the end says that some were cut."""
+    kept = F.concat(F.substring(value, 1, LONGEST_VALUE - 1), F.lit("…"))
+    return F.when(F.length(F.substring(value, 1, LONGEST_VALUE + 1)) > LONGEST_VALUE, kept).otherwise(value)

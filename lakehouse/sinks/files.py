@@ -13,6 +13,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
+from lakehouse.schemas import FIRST_US, LAST_US
 from lakehouse.storage import open_store
 
 if TYPE_CHECKING:
@@ -22,8 +23,6 @@ if TYPE_CHECKING:
 
 _STATISTICS = ("_partition", "_offset", "_timestamp", "window_start")
 """Columns with smallest and largest value in the log, for data skipping, beside the event's time."""
-FIRST_US, LAST_US = -62_135_596_800_000_000, 253_402_300_799_999_999
-"""Microseconds since 1970 of the first moment of year 1 and the last one of year 9999: the years of four digits."""
 
 
 def write_file(root: str, name: str, rows: pa.Table, event_time: str) -> Add:

@@ -17,9 +17,10 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from lakehouse.quality.observe import Wanted
+from lakehouse.quality.reasons import Reasons, within_python
 from lakehouse.rollups.partials import aggregate
 from lakehouse.schemas import TIMESTAMP, VERDICT, bronze_schema, gold_schema, quarantine_schema, silver_schema
-from lakehouse.sinks.files import FIRST_US, LAST_US, write_file
+from lakehouse.sinks.files import write_file
 from lakehouse.transforms.contract import Contract
 
 if TYPE_CHECKING:
@@ -49,6 +50,7 @@ class OnePass:
         root: resolved root of the tables.
         pipeline: the pipeline's file.
         environment: AWS_* variables of the driver, for object stores.
+        reasons: what the suite's rules say of the rows that they mark.
         wanted: what is observed of each batch.
         not_before: every row is ingested later than this, whatever the clock says; µs since 1970 UTC.
     """
@@ -56,6 +58,7 @@ class OnePass:
     root: str
     pipeline: Pipeline
     environment: dict[str, str]
+    reasons: Reasons = field(default_factory=Reasons)
     wanted: Wanted = field(default_factory=Wanted)
     not_before: int = 0
 
@@ -102,7 +105,7 @@ class OnePass:
 
     def _answers(self, rows: pa.Table) -> pa.RecordBatch:
         now = pa.scalar(max(time.time_ns() // 1_000, self.not_before + 1), pa.int64()).cast(TIMESTAMP)
-        rows = rows.append_column("_ingested_at", pa.repeat(now, rows.num_rows))
+        rows = self.reasons.explain(rows.append_column("_ingested_at", pa.repeat(now, rows.num_rows)))
         valid = rows.filter(pc.invert(rows["_refused"]))
         refused = self._with_contract_errors(rows.filter(rows["_refused"]))
         answers = [
@@ -118,7 +121,7 @@ class OnePass:
         """The reasons of the contract before those of the suite, which judged only rows that fit."""
         needed = ["_value", "_fits", "_timely", "_timestamp", "_errors", *self._contract.fields]
         rows = refused.select(needed).set_column(
-            needed.index("_timestamp"), "_timestamp", _within_python(refused["_timestamp"])
+            needed.index("_timestamp"), "_timestamp", within_python(refused["_timestamp"])
         )
         found = [
             self._contract.reasons(row) + row["_errors"]
@@ -166,9 +169,3 @@ def chunks(batches: Iterator[pa.RecordBatch]) -> Iterator[pa.Table]:
             held, size = [], 0
     if held:
         yield pa.Table.from_batches(held)
-
-
-def _within_python(times: pa.ChunkedArray) -> pa.ChunkedArray:
-    """The times, those beyond the years that Python knows moved to the nearest that it does."""
-    micros = times.cast(pa.int64())
-    return pc.max_element_wise(pc.min_element_wise(micros, LAST_US), FIRST_US).cast(TIMESTAMP)

@@ -11,7 +11,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from lakehouse.schemas import KAFKA_POSITION, RAW, TIMESTAMP, VERDICT, quarantine_schema, silver_schema
+from lakehouse.schemas import KAFKA_POSITION, RAW, TIMESTAMP, quarantine_schema, silver_schema
 from lakehouse.sinks.files import write_file
 from lakehouse.sinks.onepass import CHUNK_BYTES, OnePass, chunks
 from tests.pipelines import small_pipeline
@@ -48,9 +48,8 @@ def test_rows_are_ingested_after_the_last_mark_whatever_the_clock_says(tmp_path:
     ahead = 4_000_000_000_000_000  # in the year 2096
     one_pass = OnePass(str(tmp_path), small_pipeline(tmp_path, rollups={}), {}, not_before=ahead)
     fields = silver_schema(one_pass.pipeline.source.fields)
-    verdicts = pa.list_(VERDICT)
     types = {name: fields.field(name).type for name in one_pass.pipeline.source.fields}
-    types |= dict([*KAFKA_POSITION, *RAW]) | {"_errors": verdicts, "_warnings": verdicts}
+    types |= dict([*KAFKA_POSITION, *RAW])
     row = {name: pa.nulls(1, kind) for name, kind in types.items()} | {
         "_fits": pa.array([True]),
         "_timely": pa.array([True]),
@@ -118,8 +117,6 @@ def test_a_refused_record_may_have_any_kafka_time(tmp_path: Path) -> None:
             "_headers": pa.nulls(3, quarantine_schema().field("_headers").type),
             "_fits": [True, False, False],
             "_timely": [False] * 3,
-            "_errors": pa.array([[]] * 3, pa.list_(VERDICT)),
-            "_warnings": pa.array([[]] * 3, pa.list_(VERDICT)),
             "_refused": [True] * 3,
         }
     )
