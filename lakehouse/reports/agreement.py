@@ -110,9 +110,9 @@ def count_rows(
     return Rows(silver, parsed, dict(sorted(unparsed.items())), same_suite), failing
 
 
-def count_recorded(population: Population, suite_sha256: str) -> dict[str, int]:
-    """Rule id → verdicts of one suite that the rows carry."""
-    verdicts = population.parsed.select(F.explode(F.concat(ERRORS, WARNINGS)).alias("verdict"))
+def count_recorded(population: Population, suite_sha256: str, judged_by_suite: Column) -> dict[str, int]:
+    """Rule id → verdicts of one suite in the rows that it is known to have judged."""
+    verdicts = population.parsed.where(judged_by_suite).select(F.explode(F.concat(ERRORS, WARNINGS)).alias("verdict"))
     by_rule = verdicts.where(F.col("verdict.suite_sha256") == suite_sha256).groupBy("verdict.rule_id").count()
     return {row["rule_id"]: row["count"] for row in by_rule.collect()}
 

@@ -75,8 +75,9 @@ def assess(population: Population, suite: Suite, uses: tuple[Use, ...]) -> Asses
     samples = sample_rows(population.rows, [rule for rule in rules if rule.expectation.rule_id in failing])
     samples |= at_rest.sample(population.rows, failing - compiled)
 
-    rows, counts = count_rows(population, rules, judged_by(uses, suite.sha256))
-    recorded = count_recorded(population, suite.sha256)
+    judged = judged_by(uses, suite.sha256)
+    rows, counts = count_rows(population, rules, judged)
+    recorded = count_recorded(population, suite.sha256, judged)
     agreements = tuple(
         Agreement(rule_id, unexpected[rule_id], recounted, due, None if due is None else recorded.get(rule_id, 0))
         for rule_id, (recounted, due) in counts.items()
