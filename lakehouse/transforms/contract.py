@@ -30,6 +30,9 @@ _IN_WORDS = {
     "date": "a date such as 2026-01-31",
 }
 _BYTES_SHOWN = 32
+LARGEST = 4 * 2**20
+"""Bytes of the longest value that is read at all. A value passes through Spark's memory some ten times over while it
+is read, so without a bound a few of 16 MB each end the process."""
 EXAMINED = 2**20
 """Bytes of the longest value that is parsed once more to say why it does not fit: Kafka's own default limit of a
 record. Parsing longer ones in Python could take seconds and gigabytes each."""
@@ -153,11 +156,15 @@ _Refusal = tuple[str, str, str | None]
 
 def _read(value: bytes | None) -> dict[str, Any] | _Refusal:
     """The record's fields, or why it has none."""
+    size = len(value or b"")
+    if value is not None and size > LARGEST:
+        shown = quote(value[: 2 * SHOWN].decode(errors="replace"))
+        return "contract.oversize", f"the value has {size:,} bytes; at most {LARGEST:,} are read: {shown}", shown
     text = _text(value)
     if not isinstance(text, str):
         return text
     shown = quote(text)
-    if (size := len(value or b"")) > EXAMINED:
+    if size > EXAMINED:
         what = f"the value does not fit the contract; with {size:,} bytes it is too long to say why: {shown}"
         return "contract.unexamined", what, shown
     try:
