@@ -34,7 +34,7 @@ _READ_AS: dict[str, T.DataType] = {
 }
 _DAY = r"^\d{4}-\d{2}-\d{2}"
 _ZONE = r"(?:Z|[+-]\d{2}(?::?\d{2})?)"
-_MOMENT = rf"{_DAY}(?:[T ]\d{{2}}:\d{{2}}(?::\d{{2}}(?:\.\d{{1,9}})?)?{_ZONE}?)?\z"
+_MOMENT = rf"{_DAY}(?:[T ]\d{{2}}:\d{{2}}:\d{{2}}(?:\.\d{{1,9}})?{_ZONE}?)?\z"
 _DAY_LENGTH = len("2026-01-31")
 _FIRST_DAY, _DAY_AFTER_LAST = "0001-01-01", "+10000-01-01"
 """Years with four digits, which every reader of the tables can hold (Python none else)."""

@@ -146,3 +146,8 @@ def test_a_value_that_is_not_read_is_refused_for_its_size() -> None:
     value = b"{" + b"\xff" * LARGEST
     (message,) = messages(row(value))
     assert message.startswith(f"contract.oversize: the value has {len(value):,} bytes; at most {LARGEST:,} are read")
+
+
+def test_a_value_that_spark_could_not_read_at_all_is_not_blamed_on_its_fields() -> None:
+    (message,) = messages(row(b'{"id":"a","at":"2026-03-01T12:00:00Z","ms":1,"more":%s}' % (b"7" * 2_000)))
+    assert message.startswith("contract.json: the value is beyond what Spark's JSON reader takes")
