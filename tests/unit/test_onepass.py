@@ -120,7 +120,7 @@ def test_a_refused_record_may_have_any_kafka_time(tmp_path: Path) -> None:
             "_refused": [True] * 3,
         }
     )
-    (answer,) = pa.Table.from_batches(one_pass(iter([rows]))).to_pylist()
+    answer, _ = pa.Table.from_batches(one_pass(iter([rows]))).to_pylist()
     (add,) = json.loads(answer["adds"])
     kept = pq.read_table(tmp_path / answer["table_name"] / add["path"])
     assert kept["_timestamp"].combine_chunks().equals(moments)
