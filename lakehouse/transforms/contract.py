@@ -29,7 +29,14 @@ _IN_WORDS = {
     "timestamp": "a time such as 2026-01-31T12:00:00.000Z",
     "date": "a date such as 2026-01-31",
 }
+_LIMITS = (
+    "the value is beyond what Spark's JSON reader takes (1,000 levels, 1,000 digits in a number, 50,000 characters in"
+    " a name, names of equal hash)"
+)
 _BYTES_SHOWN = 32
+LARGEST = 4 * 2**20
+"""Bytes of the longest value that is read at all. A value passes through Spark's memory some ten times over while it
+is read, so without a bound a few of 16 MB each end the process."""
 EXAMINED = 2**20
 """Bytes of the longest value that is parsed once more to say why it does not fit: Kafka's own default limit of a
 record. Parsing longer ones in Python could take seconds and gigabytes each."""
@@ -87,6 +94,12 @@ class Contract:
         untyped = _read(row["_value"])
         if not isinstance(untyped, dict):
             return [_whole(*untyped)]
+        unread = {
+            name: kind for name, kind in self.fields.items() if row[name] is None and untyped.get(name) is not None
+        }
+        if "string" in unread.values():
+            # Any value is a text at least. What Spark has not even read as one, it has given up on as a whole.
+            return [_whole("contract.json", f"{_LIMITS}: {quote(untyped)}", quote(untyped))]
         reasons = [
             _reason(
                 f"contract.type.{name}",
@@ -95,8 +108,7 @@ class Contract:
                 f"{name} is {quote(untyped[name])}, not {_IN_WORDS[kind]}",
                 quote(untyped[name]),
             )
-            for name, kind in self.fields.items()
-            if row[name] is None and untyped.get(name) is not None
+            for name, kind in unread.items()
         ]
         mistyped_time = any(self.event_time in reason["columns"] for reason in reasons)
         reasons += self._time_reasons(row, mistyped=mistyped_time)
@@ -153,11 +165,15 @@ _Refusal = tuple[str, str, str | None]
 
 def _read(value: bytes | None) -> dict[str, Any] | _Refusal:
     """The record's fields, or why it has none."""
+    size = len(value or b"")
+    if value is not None and size > LARGEST:
+        shown = quote(value[: 2 * SHOWN].decode(errors="replace"))
+        return "contract.oversize", f"the value has {size:,} bytes; at most {LARGEST:,} are read: {shown}", shown
     text = _text(value)
     if not isinstance(text, str):
         return text
     shown = quote(text)
-    if (size := len(value or b"")) > EXAMINED:
+    if size > EXAMINED:
         what = f"the value does not fit the contract; with {size:,} bytes it is too long to say why: {shown}"
         return "contract.unexamined", what, shown
     try:

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 from pyspark.sql import functions as F
 from pyspark.sql import types as T
 
-from lakehouse.transforms.contract import ESCAPED_PAIR, HALF_PAIR
+from lakehouse.transforms.contract import ESCAPED_PAIR, HALF_PAIR, LARGEST
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -34,7 +34,7 @@ _READ_AS: dict[str, T.DataType] = {
 }
 _DAY = r"^\d{4}-\d{2}-\d{2}"
 _ZONE = r"(?:Z|[+-]\d{2}(?::?\d{2})?)"
-_MOMENT = rf"{_DAY}(?:[T ]\d{{2}}:\d{{2}}(?::\d{{2}}(?:\.\d{{1,9}})?)?{_ZONE}?)?\z"
+_MOMENT = rf"{_DAY}(?:[T ]\d{{2}}:\d{{2}}:\d{{2}}(?:\.\d{{1,9}})?{_ZONE}?)?\z"
 _DAY_LENGTH = len("2026-01-31")
 _FIRST_DAY, _DAY_AFTER_LAST = "0001-01-01", "+10000-01-01"
 """Years with four digits, which every reader of the tables can hold (Python none else)."""
@@ -79,7 +79,7 @@ def parse_json(records: DataFrame, fields: Mapping[str, str]) -> DataFrame:
         [T.StructField(name, _READ_AS[kind]) for name, kind in fields.items()]
         + [T.StructField(_CORRUPT, T.StringType())]
     )
-    text = F.col("_value").cast("string")
+    text = F.when(F.length("_value") <= LARGEST, F.col("_value").cast("string"))
     event = F.col("_event")
     typed = {name: _NARROWED[kind](event[name]) if kind in _NARROWED else event[name] for name, kind in fields.items()}
     fits = event.isNotNull() & event[_CORRUPT].isNull() & F.is_valid_utf8(text) & _is_one_object(text) & _is_text(text)

@@ -5,10 +5,12 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 import orjson
+import pyarrow as pa
 import pyarrow.parquet as pq
 
 from lakehouse.pipeline import judged_rows
 from lakehouse.quality.suite import load_suite
+from lakehouse.schemas import TIMESTAMP
 from lakehouse.sinks.onepass import RESULT_DDL, OnePass
 
 if TYPE_CHECKING:
@@ -20,27 +22,40 @@ if TYPE_CHECKING:
     from lakehouse.config.models import Pipeline
     from tests.poison import Case
 
-KAFKA = (
-    "key binary, value binary, topic string, partition int, offset long, timestamp timestamp,"
-    " headers array<struct<key:string,value:binary>>"
+KAFKA = pa.schema(
+    [
+        ("key", pa.binary()),
+        ("value", pa.binary()),
+        ("topic", pa.string()),
+        ("partition", pa.int32()),
+        ("offset", pa.int64()),
+        ("timestamp", TIMESTAMP),
+        ("headers", pa.list_(pa.struct([("key", pa.string()), ("value", pa.binary())]))),
+    ]
 )
+FEW = 8
+"""Rows of a row group: Spark then holds a few of the large values at a time, as it does with Kafka."""
 
 
-def kafka_records(spark: SparkSession, cases: Iterable[Case]) -> DataFrame:
+def kafka_records(spark: SparkSession, cases: Iterable[Case], file: Path) -> DataFrame:
     """The cases as Spark's Kafka source would hand them over, each at the offset that is its number."""
     rows = [
-        (
-            _bytes(case.key),
-            _bytes(case.value),
-            "feature_events",
-            0,
-            number,
-            case.timestamp,
-            [(name, _bytes(value)) for name, value in case.headers] or None,
-        )
+        {
+            "key": case.key,
+            "value": case.value,
+            "topic": "feature_events",
+            "partition": 0,
+            "offset": number,
+            "timestamp": case.timestamp,
+            "headers": [{"key": name, "value": value} for name, value in case.headers] or None,
+        }
         for number, case in enumerate(cases)
     ]
-    return spark.createDataFrame(rows, KAFKA)
+    with pq.ParquetWriter(file, KAFKA, use_dictionary=False, write_statistics=False) as writer:
+        for first in range(0, len(rows), FEW):
+            writer.write_table(pa.Table.from_pylist(rows[first : first + FEW], KAFKA))
+    spark.conf.set("spark.sql.parquet.enableVectorizedReader", "false")
+    return spark.read.parquet(str(file))
 
 
 def written(pipeline: Pipeline, records: DataFrame, root: Path) -> dict[str, list[dict[str, Any]]]:
@@ -56,7 +71,3 @@ def written(pipeline: Pipeline, records: DataFrame, root: Path) -> dict[str, lis
                 assert len(rows) == orjson.loads(add["stats"])["numRecords"]
                 found[answer["table_name"]] += rows
     return found
-
-
-def _bytes(value: bytes | None) -> bytearray | None:
-    return None if value is None else bytearray(value)

@@ -113,7 +113,7 @@ def test_each_record_ends_in_exactly_one_table(spark: SparkSession, values: list
     cases = [Case("", value, None, (), KAFKA_TIME, (), {}, ()) for value in values]
     with tempfile.TemporaryDirectory() as folder, quick(spark):
         root = Path(folder)
-        tables = written(poisoned_pipeline(root), kafka_records(spark, cases), root)
+        tables = written(poisoned_pipeline(root), kafka_records(spark, cases, root / "records.parquet"), root)
     silver, quarantine = (tables[f"{layer}/feature_events"] for layer in ("silver", "quarantine"))
     assert sorted(row["_offset"] for row in silver + quarantine) == list(range(len(values)))
     for row in quarantine:

@@ -34,7 +34,7 @@ def test_the_whole_corpus_ends_where_its_manifest_says(spark: SparkSession, tmp_
     spark.conf.set(
         "spark.sql.execution.arrow.maxBytesPerBatch", STREAMING["spark.sql.execution.arrow.maxBytesPerBatch"]
     )
-    tables = written(pipeline, kafka_records(spark, cases), tmp_path)
+    tables = written(pipeline, kafka_records(spark, cases, tmp_path / "records.parquet"), tmp_path)
     silver, quarantine = (tables[f"{layer}/feature_events"] for layer in ("silver", "quarantine"))
     assert sorted(row["_offset"] for row in silver + quarantine) == list(range(len(cases)))
 

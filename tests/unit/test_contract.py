@@ -9,7 +9,7 @@ import pyarrow as pa
 import pytest
 
 from lakehouse.schemas import VERDICT
-from lakehouse.transforms.contract import EXAMINED, SHOWN, Contract, quote
+from lakehouse.transforms.contract import EXAMINED, LARGEST, SHOWN, Contract, quote
 
 NOW = datetime(2026, 3, 1, 12, tzinfo=UTC)
 CONTRACT = Contract({"id": "string", "at": "timestamp", "ms": "double"}, "at", timedelta(minutes=5))
@@ -140,3 +140,14 @@ def test_a_value_beyond_kafkas_own_limit_is_not_parsed_again() -> None:
     assert messages(row(value[: EXAMINED // 2].rsplit(b",", 1)[0] + b"]}", at=NOW, timely=True))[0].startswith(
         "contract.type.ms: ms is [[], [],"
     )
+
+
+def test_a_value_that_is_not_read_is_refused_for_its_size() -> None:
+    value = b"{" + b"\xff" * LARGEST
+    (message,) = messages(row(value))
+    assert message.startswith(f"contract.oversize: the value has {len(value):,} bytes; at most {LARGEST:,} are read")
+
+
+def test_a_value_that_spark_could_not_read_at_all_is_not_blamed_on_its_fields() -> None:
+    (message,) = messages(row(b'{"id":"a","at":"2026-03-01T12:00:00Z","ms":1,"more":%s}' % (b"7" * 2_000)))
+    assert message.startswith("contract.json: the value is beyond what Spark's JSON reader takes")
