@@ -1,8 +1,9 @@
 """The pipeline without Spark and Kafka: `pipeline.run` as it is, over a topic that is a list and an engine that plans.
 
 What is simulated is only what this project does not own: the topic, Spark's planning and its checkpoint (whose
-files are real), and the parsing and judging in Spark's plan. `Sink`, `TableLog`, `OnePass`, `Checkpoint`, `resume`,
-the chain and `Handler` are the product's own. A kill is an exception that nothing in the product catches.
+files are real), and the parsing and judging in Spark's plan. `Sink`, `TableLog`, `OnePass`, `Checkpoint`, `TopicGuard`,
+`resume`, the lock, the chain and `Handler` are the product's own. A kill is an exception that nothing in the product
+catches.
 """
 
 from __future__ import annotations
@@ -20,8 +21,8 @@ import numpy as np
 import orjson
 import pyarrow as pa
 
+from lakehouse import kafka_admin, reconcile, topic
 from lakehouse import pipeline as flow
-from lakehouse import reconcile, topic
 from lakehouse.errors import LakehouseError
 from lakehouse.maintenance.run import Maintainer
 from lakehouse.schemas import ARROW_TYPES, KAFKA_POSITION, RAW, VERDICT
@@ -53,10 +54,10 @@ class World:
     root: Path
     slowest_ms: float = 900.0
     """The suite of this world: a row that took longer is refused."""
-    records: dict[int, list[bytes | None]] = field(default_factory=lambda: {number: [] for number in range(PARTITIONS)})
+    records: dict[int, list[Stored]] = field(default_factory=lambda: {number: [] for number in range(PARTITIONS)})
+    topic_id: str = "the-one"
     endings: list[str] = field(default_factory=list)
     sent: int = 0
-    _sequences: dict[tuple[int, int], int] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         self.root.mkdir(parents=True, exist_ok=True)
@@ -66,6 +67,7 @@ class World:
         self.witness = Witness(str(self.root), self.tables)
         self.checkpoint = self.root / "_checkpoints" / "clicks"
         self.on_plan: Callable[[], None] = lambda: None
+        self.between_batches: Callable[[], None] = lambda: None
 
     # --- the topic ---
 
@@ -74,15 +76,33 @@ class World:
         for _ in range(count):
             number, self.sent = self.sent, self.sent + 1
             partition = number % PARTITIONS
-            self._sequences[partition, len(self.records[partition])] = number
-            self.records[partition].append(_value(number))
+            self.records[partition].append(
+                Stored(partition, len(self.records[partition]), _value(number), sequence=number)
+            )
 
     def stored(self) -> list[Stored]:
-        return [
-            Stored(partition, offset, value, self._sequences[partition, offset])
-            for partition, values in self.records.items()
-            for offset, value in enumerate(values)
-        ]
+        return [record for records in self.records.values() for record in records]
+
+    def lead_elsewhere(self) -> Callable[[], None]:
+        """The servers' name leads to another cluster: a topic of the same name, longer, of other records.
+
+        Returns:
+            Leads back.
+        """
+        kept = self.records, self.topic_id
+        self.records = {
+            partition: [
+                Stored(partition, offset, _value(number), sequence=number)
+                for offset, number in enumerate(range(1_000 + partition, 1_000 + PARTITIONS * (len(records) + 10), 2))
+            ]
+            for partition, records in self.records.items()
+        }
+        self.topic_id = "another"
+
+        def back() -> None:
+            self.records, self.topic_id = kept
+
+        return back
 
     def ledger(self) -> Ledger:
         entries = np.zeros(self.sent, ENTRY)
@@ -131,20 +151,25 @@ class World:
         """What the harness would say."""
         monkeypatch.setattr(reconcile, "_ALIGN_S", 0.2)
         monkeypatch.setattr(topic, "read_range", self._read_range)
+        monkeypatch.setattr(kafka_admin, "offsets", lambda *_: self._state().offsets)
         self.witness.finish()
         return check_all(self.pipeline, self.stored(), self.ledger(), self.witness)
 
     def _read_range(self, _servers: str, _topic: str, start: Any, end: Any, _options: Any = None) -> Any:
         for partition, last in end.items():
-            for offset in range(start.get(partition, 0), min(last, len(self.records[partition]))):
-                yield topic.Record(partition, offset, self.records[partition][offset])
+            for record in self.records[partition][start.get(partition, 0) : last]:
+                yield topic.Record(partition, record.offset, None, record.value, [("sequence", _header(record))])
+
+    def _state(self) -> kafka_admin.TopicState:
+        return kafka_admin.TopicState(self.topic_id, {number: (0, len(of)) for number, of in self.records.items()})
 
     def _replace_what_is_not_ours(self, patches: Patches) -> None:
-        patches.set(flow.kafka_admin, "topic_partitions", lambda *_: list(range(PARTITIONS)))
+        patches.set(kafka_admin, "topic_state", lambda *_: self._state())
+        patches.set(kafka_admin, "topic_id", lambda *_: self.topic_id)
         patches.set(flow.kafka, "read_stream", lambda _spark, _source, _partitions, starting: starting)
         patches.set(flow, "judged_rows", lambda starting, *_: _Frame(self, starting))
         patches.set(flow.streaming, "start", lambda results, handler, **_: (results, handler))
-        patches.set(flow.streaming, "await_end", lambda running, *_: _Engine(self, *running).run())
+        patches.set(flow.streaming, "await_end", lambda running, *_, watch: _Engine(self, *running).run(watch))
 
 
 _SPARK: Any = None
@@ -176,7 +201,7 @@ class _Results:
         for partition, end in self.end.items():
             rows = self.world.records[partition][self.start[partition] : end]
             if rows:
-                batch = _judged(self.world, partition, self.start[partition], rows)
+                batch = _judged(self.world, rows)
                 for answer in self.one_pass(iter([batch])):
                     answers += [tuple(row.values()) for row in answer.to_pylist()]
         return answers
@@ -198,8 +223,10 @@ class _Engine:
             known = (frame.starting or {}).get(TOPIC, {})
             self._write("sources/0/0", {number: known.get(number, 0) for number in range(PARTITIONS)})
 
-    def run(self) -> None:
+    def run(self, watch: Callable[[], None]) -> None:
         while True:
+            self.world.between_batches()
+            watch()
             number = len(list((self.folder / "commits").iterdir()))
             planned = self.folder / "offsets" / str(number)
             start = self._read(f"offsets/{number - 1}" if number else "sources/0/0")
@@ -244,10 +271,14 @@ def _value(number: int) -> bytes | None:
     return orjson.dumps(event)
 
 
-def _judged(world: World, partition: int, first: int, values: list[bytes | None]) -> pa.RecordBatch:
+def _header(record: Stored) -> bytes:
+    return record.sequence.to_bytes(8, "big")
+
+
+def _judged(world: World, records: list[Stored]) -> pa.RecordBatch:
     """What `pipeline.judged_rows` would make of the records."""
     fields = {name: ARROW_TYPES[each.type] for name, each in world.pipeline.source.fields.items()}
-    rows = list(_rows(world, partition, first, values))
+    rows = list(_rows(world, records))
     schema = pa.schema(
         [*fields.items(), *KAFKA_POSITION, *RAW, ("_fits", pa.bool_()), ("_timely", pa.bool_()),
          ("_errors", pa.list_(VERDICT)), ("_warnings", pa.list_(VERDICT)), ("_refused", pa.bool_())]
@@ -255,27 +286,26 @@ def _judged(world: World, partition: int, first: int, values: list[bytes | None]
     return pa.RecordBatch.from_pylist(rows, schema=schema)
 
 
-def _rows(world: World, partition: int, first: int, values: list[bytes | None]) -> Iterator[dict[str, Any]]:
-    for offset, value in enumerate(values, first):
+def _rows(world: World, records: list[Stored]) -> Iterator[dict[str, Any]]:
+    for record in records:
         try:
-            event = orjson.loads(value or b"")
+            event = orjson.loads(record.value or b"")
         except orjson.JSONDecodeError:
             event = None
         errors = []
         if event and event["ms"] > world.slowest_ms:
             errors = [{"rule_id": "slow", "type": "slow", "columns": ["ms"], "severity": "critical",
                        "message": "too slow", "value": str(event["ms"]), "suite_sha256": "sha"}]  # fmt: skip
-        number = world._sequences[partition, offset]
         yield {
             **(event or {}),
             "at": datetime.fromisoformat(event["at"]) if event else None,
             "_topic": TOPIC,
-            "_partition": partition,
-            "_offset": offset,
-            "_timestamp": _BEGINNING + timedelta(milliseconds=137 * number + 5),
+            "_partition": record.partition,
+            "_offset": record.offset,
+            "_timestamp": _BEGINNING + timedelta(milliseconds=137 * record.sequence + 5),
             "_key": None,
-            "_value": value,
-            "_headers": [{"key": "sequence", "value": number.to_bytes(8, "big")}],
+            "_value": record.value,
+            "_headers": [{"key": "sequence", "value": _header(record)}],
             "_fits": event is not None,
             "_timely": event is not None,
             "_errors": errors,

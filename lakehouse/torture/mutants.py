@@ -6,6 +6,7 @@ red; docs/torture.md has the same table.
 
 from __future__ import annotations
 
+from contextlib import nullcontext
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -16,14 +17,15 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from lakehouse.errors import ConfigError
+from lakehouse import guard, pipeline
+from lakehouse.errors import ChainError, ConfigError
 from lakehouse.maintenance import cleanup, vacuum
 from lakehouse.maintenance import run as maintaining
 from lakehouse.maintenance.rewrite import rewrite
 from lakehouse.serving.log import log_path
 from lakehouse.sinks import delta_log, onepass, sink
 from lakehouse.sinks.files import write_file
-from lakehouse.streaming import query
+from lakehouse.streaming import query, resume
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
@@ -40,14 +42,14 @@ class Mutant:
     Attributes:
         name: how tests and `--mutant` call it.
         what: the error, in a few words.
-        red: the check that has to notice it.
+        red: the check that has to notice it; None where the chain makes good for it, so that all stay green.
         side: the process whose code it is.
         patch: makes the error.
     """
 
     name: str
     what: str
-    red: str
+    red: str | None
     side: Side
     patch: Callable[[Patches], None]
 
@@ -69,7 +71,9 @@ def apply(patches: Patches, names: Iterable[str], *, side: Side) -> None:
 
 
 def _chain_check_removed(patches: Patches) -> None:
+    """Neither against the last batch that is known, nor against one that another driver put meanwhile."""
     patches.set(delta_log, "decide", lambda *_, **__: "commit")
+    patches.set(delta_log.TableLog, "_admit", lambda *_: None)
 
 
 def _version_check_removed(patches: Patches) -> None:
@@ -99,7 +103,7 @@ def _commit_order_swapped(patches: Patches) -> None:
     held: dict[str, Any] = {}
 
     def late(self: Any, batch: Any) -> bool:  # noqa: ANN401 - TableLog, Batch
-        if self.name == min(batch.adds):
+        if self.name == next(iter(batch.adds)):
             return append(self, batch)
         before, held[self.name] = held.get(self.name), batch
         return append(self, before) if before else True
@@ -123,22 +127,65 @@ def _file_forgotten(patches: Patches) -> None:
 
 
 def _half_batch_not_finished(patches: Patches) -> None:
-    patches.set(sink.Sink, "_finish_last_batch", lambda _: None)
+    patches.set(sink, "_finish", lambda *_: None)
 
 
 def _verdict_made_twice(patches: Patches) -> None:
-    """At a start every table that lags gets what is judged anew, not what was decided before."""
-    patches.set(sink.Sink, "_finish_last_batch", lambda _: None)
+    """Every table that lags gets what is judged anew, not what the first table's commit says."""
+
+    def commit(self: Any, batch: Any) -> Any:  # noqa: ANN401 - Sink, Batch
+        for log in self._logs.values():
+            log.append(batch)
+        return batch
+
+    patches.set(sink, "_finish", lambda *_: None)
+    patches.set(sink.Sink, "_commit", commit)
+
+
+def _first_table_decides_nothing(patches: Patches) -> None:
+    """A driver that lost the first table to another one goes on to the others all the same."""
+
+    def commit(self: Any, batch: Any) -> Any:  # noqa: ANN401 - Sink, Batch
+        failures = []
+        for log in self._logs.values():
+            try:
+                log.append(batch)
+            except ChainError as error:
+                failures.append(error)
+        if failures:
+            raise failures[0]
+        return batch
+
+    patches.set(sink.Sink, "_commit", commit)
+
+
+def _driver_lock_removed(patches: Patches) -> None:
+    patches.set(pipeline, "driver_lock", lambda _: nullcontext())
+
+
+def _checkpoint_check_removed(patches: Patches) -> None:
+    def unchecked(head: Any, checkpoint: Any) -> Any:  # noqa: ANN401 - Batch, Checkpoint
+        return head.end if head and not checkpoint.exists() else None
+
+    patches.set(pipeline, "starting_offsets", unchecked)
+
+
+def _topic_id_not_checked(patches: Patches) -> None:
+    patches.set(resume, "require_same_topic", lambda *_, **__: None)
+
+
+def _topic_not_watched(patches: Patches) -> None:
+    patches.set(guard.TopicGuard, "watch", lambda _: None)
 
 
 def _offsets_off_by_one(patches: Patches) -> None:
     make = sink.Sink.next_batch
 
-    def shifted(self: Any, query_id: str, batch_id: int, start: Any, end: Any, suite: str) -> Any:  # noqa: ANN401
+    def shifted(self: Any, query_id: str, batch_id: int, start: Any, end: Any, *rest: Any) -> Any:  # noqa: ANN401
         def by_one(offsets: Any) -> Any:  # noqa: ANN401 - Offsets
             return {topic: {number: at + 1 for number, at in of.items()} for topic, of in offsets.items()}
 
-        return make(self, query_id, batch_id, by_one(start) if batch_id else start, by_one(end), suite)
+        return make(self, query_id, batch_id, by_one(start) if batch_id else start, by_one(end), *rest)
 
     patches.set(sink.Sink, "next_batch", shifted)
 
@@ -293,6 +340,15 @@ MUTANTS = {
                _half_batch_not_finished),
         Mutant("verdict_made_twice", "a half-committed batch is judged again", "positions", "driver",
                _verdict_made_twice),
+        Mutant("first_table_decides_nothing", "a driver that lost the first table commits to the others", "positions",
+               "driver", _first_table_decides_nothing),
+        Mutant("driver_lock_removed", "two drivers run on one machine", None, "driver", _driver_lock_removed),
+        Mutant("checkpoint_check_removed", "a start goes on wherever the checkpoint says", None, "driver",
+               _checkpoint_check_removed),
+        Mutant("topic_id_not_checked", "a start takes any topic of the right name", "bronze", "driver",
+               _topic_id_not_checked),
+        Mutant("topic_not_watched", "a running query takes any topic of the right name", "bronze", "driver",
+               _topic_not_watched),
         Mutant("offsets_off_by_one", "a commit records its range one too far", "conservation", "driver",
                _offsets_off_by_one),
         Mutant("partials_merged_twice", "a rollup gets its partial aggregates twice", "positions", "driver",

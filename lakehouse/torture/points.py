@@ -66,8 +66,8 @@ _MAINTENANCE = "lakehouse.maintenance"
 POINTS = {
     point.name: point
     for point in (
-        Point("opening", "at a start, before a half-committed batch is finished", f"{_SINK}._finish_last_batch",
-              "before", most=1),
+        Point("opening", "a start has found the tables, a half-committed batch is not finished",
+              "lakehouse.sinks.sink:find_tables", "after", most=1),
         Point("planned", "offsets/N is written, the job has not begun", _HANDLER, "before"),
         Point("between_files", "a task has written one of its files, not yet all",
               "lakehouse.sinks.onepass:OnePass._written", "after", "task",
@@ -75,9 +75,9 @@ POINTS = {
         Point("task_done", "a task has written all its files, its answer is not yet out",
               "lakehouse.sinks.onepass:OnePass._written", "after", "task",
               only=lambda arguments: arguments[1].startswith("bronze/")),
-        Point("files_written", "every file is written, no table is committed", f"{_SINK}._commit", "before",
-              only=lambda arguments: len(arguments[2]) > 0),
-        Point("between_commits", "some tables have the batch, others not", f"{_SINK}._commit", "among"),
+        Point("files_written", "every file is written, no table is committed", f"{_SINK}._commit", "before"),
+        Point("between_commits", "the first table and some others have the batch, others not", f"{_SINK}._commit",
+              "among"),
         Point("half_put", "a table's version is put, the driver has not heard of it",
               "lakehouse.sinks.delta_log:TableLog._put", "after", most=20),
         Point("committed", "every table has the batch, Spark's commits/N is not written", _HANDLER, "after"),
@@ -102,7 +102,7 @@ class Orders:
     Attributes:
         point: where it dies; None where it does not by itself.
         nth: at which occurrence.
-        subset: for `among`: from it follows which tables get the batch (`some_of`).
+        subset: for `among`: from it follows which tables get the batch beside the first (`some_of`).
         mutants: faults in the product's code, by name (`lakehouse.torture.mutants`).
         hit: file in which the victim notes that the point was reached.
         pid: root of the process tree that dies.
@@ -191,22 +191,25 @@ def _around(original: Callable[..., Any], point: Point, count: _Count, die: Die)
 
 
 def _among(original: Callable[..., Any], orders: Orders, die: Die) -> Callable[..., Any]:
-    """At the nth batch some of the tables commit, as they always do; then the victim dies."""
+    """At the nth batch the first table and some of the others commit, as they always do; then the victim dies."""
     count = _Count(orders.nth)
 
-    def wrapped(sink: Any, batch: Any, logs: Any) -> Any:  # noqa: ANN401 - Sink._commit
-        if not (logs and count.reached()):
-            return original(sink, batch, logs)
-        tables = sorted(logs, key=lambda log: str(log.name))
-        original(sink, batch, [log for at, log in enumerate(tables) if some_of(orders.subset, len(tables)) >> at & 1])
+    def wrapped(sink: Any, batch: Any) -> Any:  # noqa: ANN401 - Sink._commit
+        if not count.reached():
+            return original(sink, batch)
+        first, *others = sink._logs  # noqa: SLF001 - to stop half-way one has to know the tables
+        mask = some_of(orders.subset, len(others))
+        chosen = [first, *(name for at, name in enumerate(others) if mask >> at & 1)]
+        sink._logs = {name: sink._logs[name] for name in chosen}  # noqa: SLF001 - this sink commits nothing any more
+        original(sink, batch)
         return die()
 
     return wrapped
 
 
 def some_of(bits: int, things: int) -> int:
-    """A mask of some of so many things: never all, and none only where there is just one."""
-    return 1 + bits % ((1 << things) - 2) if things > 1 else 0
+    """A mask of some of so many things: never all, maybe none."""
+    return bits % ((1 << things) - 1)
 
 
 @dataclass(frozen=True)

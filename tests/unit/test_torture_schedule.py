@@ -45,8 +45,7 @@ def test_only_the_chosen_faults_are_drawn_and_an_unknown_one_is_named() -> None:
 
 @pytest.mark.parametrize("things", [1, 2, 3, 5])
 def test_some_are_never_all(things: int) -> None:
-    masks = {some_of(bits, things) for bits in range(200)}
-    assert masks == ({0} if things == 1 else set(range(1, (1 << things) - 1)))
+    assert {some_of(bits, things) for bits in range(200)} == set(range((1 << things) - 1))
 
 
 def test_an_event_time_is_moved_and_a_value_without_one_is_left() -> None:
