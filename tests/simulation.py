@@ -21,11 +21,13 @@ import numpy as np
 import orjson
 import pyarrow as pa
 
-from lakehouse import kafka_admin, reconcile, topic
+from lakehouse import kafka_admin, topic
 from lakehouse import pipeline as flow
 from lakehouse.errors import LakehouseError
 from lakehouse.maintenance.run import Maintainer
-from lakehouse.schemas import ARROW_TYPES, KAFKA_POSITION, RAW, VERDICT
+from lakehouse.quality.reasons import word
+from lakehouse.schemas import ARROW_TYPES, KAFKA_POSITION, RAW
+from lakehouse.sinks import aligned
 from lakehouse.torture import mutants
 from lakehouse.torture.checks import Check, Stored, check_all
 from lakehouse.torture.ledger import ENTRY, Kind, Ledger, Outcome, hash_of
@@ -61,7 +63,9 @@ class World:
 
     def __post_init__(self) -> None:
         self.root.mkdir(parents=True, exist_ok=True)
-        self.pipeline = small_pipeline(self.root, tables={"bronze": True}, maintenance={"checkpoint_every": 10})
+        self.suite = self.root / "suite.json"
+        changes = {"tables": {"bronze": True}, "maintenance": {"checkpoint_every": 10}}
+        self.pipeline = small_pipeline(self.root, **changes, quality={"suite": str(self.suite)})
         names = [f"{layer}/clicks" for layer in ("silver", "quarantine", "bronze")]
         self.tables = [*names, *(f"gold/{name}" for name, _, _ in self.pipeline.rollup_tables())]
         self.witness = Witness(str(self.root), self.tables)
@@ -120,6 +124,9 @@ class World:
         for side in ("driver", "task"):
             mutants.apply(patches, orders.mutants, side=side)  # type: ignore[arg-type]
             arm(patches, orders, die, side=side)  # type: ignore[arg-type]
+        rule = {"column": "ms", "max_value": self.slowest_ms}
+        slow = {"type": "expect_column_values_to_be_between", "kwargs": rule, "meta": {"rule_id": "slow"}}
+        self.suite.write_bytes(orjson.dumps({"name": "simulation", "expectations": [slow]}))
         try:
             flow.run(_SPARK, self.pipeline, threading.Event())
         except Killed:
@@ -149,7 +156,7 @@ class World:
 
     def check(self, monkeypatch: Any) -> list[Check]:
         """What the harness would say."""
-        monkeypatch.setattr(reconcile, "_ALIGN_S", 0.2)
+        monkeypatch.setattr(aligned, "_ALIGN_S", 0.2)
         monkeypatch.setattr(topic, "read_range", self._read_range)
         monkeypatch.setattr(kafka_admin, "offsets", lambda *_: self._state().offsets)
         self.witness.finish()
@@ -281,7 +288,7 @@ def _judged(world: World, records: list[Stored]) -> pa.RecordBatch:
     rows = list(_rows(world, records))
     schema = pa.schema(
         [*fields.items(), *KAFKA_POSITION, *RAW, ("_fits", pa.bool_()), ("_timely", pa.bool_()),
-         ("_errors", pa.list_(VERDICT)), ("_warnings", pa.list_(VERDICT)), ("_refused", pa.bool_())]
+         (word(0), pa.int64()), ("_refused", pa.bool_())]
     )  # fmt: skip
     return pa.RecordBatch.from_pylist(rows, schema=schema)
 
@@ -292,10 +299,7 @@ def _rows(world: World, records: list[Stored]) -> Iterator[dict[str, Any]]:
             event = orjson.loads(record.value or b"")
         except orjson.JSONDecodeError:
             event = None
-        errors = []
-        if event and event["ms"] > world.slowest_ms:
-            errors = [{"rule_id": "slow", "type": "slow", "columns": ["ms"], "severity": "critical",
-                       "message": "too slow", "value": str(event["ms"]), "suite_sha256": "sha"}]  # fmt: skip
+        is_slow = event is not None and event["ms"] > world.slowest_ms
         yield {
             **(event or {}),
             "at": datetime.fromisoformat(event["at"]) if event else None,
@@ -308,9 +312,8 @@ def _rows(world: World, records: list[Stored]) -> Iterator[dict[str, Any]]:
             "_headers": [{"key": "sequence", "value": _header(record)}],
             "_fits": event is not None,
             "_timely": event is not None,
-            "_errors": errors,
-            "_warnings": [],
-            "_refused": event is None or bool(errors),
+            word(0): int(is_slow),
+            "_refused": event is None or is_slow,
         }
 
 
