@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 import numpy as np
+import pyarrow.compute as pc
 from deltalake import DeltaTable
 from deltalake.exceptions import DeltaError
 
@@ -19,8 +20,11 @@ from lakehouse.errors import ReconcileError, TableError
 from lakehouse.kafka_options import librdkafka_options
 from lakehouse.rollups.compare import RollupDifference, compare_rollup
 from lakehouse.sinks.delta_log import find_head
+from lakehouse.sinks.replays import Replays, last_replay
 
 if TYPE_CHECKING:
+    import pyarrow as pa
+
     from lakehouse.chain import Batch
     from lakehouse.config.models import Pipeline
 
@@ -49,10 +53,11 @@ class Reconciliation:
         start: first offset per partition, inclusive; end: exclusive.
         records: committed records in that range of the topic.
         silver: rows in silver; quarantine: rows in quarantine.
+        replayed: rows of silver that a replay brought there from quarantine.
         missing: in the topic, in neither table.
         doubled: in the tables more than once.
         unknown: in a table, but not in the topic.
-        altered: in quarantine with other bytes than in the topic.
+        altered: in quarantine, or in the lineage of a replayed row, with other bytes than in the topic.
         rollups: each rollup table against silver.
         seconds: how long the comparison took.
     """
@@ -64,6 +69,7 @@ class Reconciliation:
     records: int
     silver: int
     quarantine: int
+    replayed: int
     missing: Differences
     doubled: Differences
     unknown: Differences
@@ -81,7 +87,8 @@ class Reconciliation:
         spans = ", ".join(f"{partition}: {self.start.get(partition, 0)}–{end}" for partition, end in self.end.items())
         lines = [
             f"topic {self.topic} ({spans}): {self.records:,} committed records",
-            f"silver {self.silver:,} + quarantine {self.quarantine:,} = {self.silver + self.quarantine:,} rows",
+            f"silver {self.silver:,} + quarantine {self.quarantine:,} = {self.silver + self.quarantine:,} rows"
+            + (f"; {self.replayed:,} of silver were replayed" if self.replayed else ""),
         ]
         for name in ("missing", "doubled", "unknown", "altered"):
             found: Differences = getattr(self, name)
@@ -99,8 +106,8 @@ def reconcile(pipeline: Pipeline) -> Reconciliation:
 
     Raises:
         SourceUnavailable: the topic cannot be read.
-        ReconcileError: the tables hold nothing yet, or not all of them have the same last batch, or comparing took
-            longer than maintenance keeps the files of an old version.
+        ReconcileError: the tables hold nothing yet, or not all of them have the same last batch and replay, or comparing
+            took longer than maintenance keeps the files of an old version.
     """
     try:
         return _compare(pipeline)
@@ -117,13 +124,15 @@ def _compare(pipeline: Pipeline) -> Reconciliation:
     root = storage.resolve_root(pipeline.root)
     gold = {f"gold/{name}": (grain, rollup) for name, grain, rollup in pipeline.rollup_tables()}
     silver_name, quarantine_name = f"silver/{pipeline.name}", f"quarantine/{pipeline.name}"
-    tables, head = _aligned(root, [silver_name, quarantine_name, *gold])
+    tables, head = _aligned(root, [silver_name, quarantine_name, *gold], Replays(root, pipeline))
     name = pipeline.source.topic
     start, end = head.origin.get(name, {}), head.end.get(name, {})
 
     in_silver = _positions(tables[silver_name])
     in_quarantine = _positions(tables[quarantine_name])
-    in_topic, altered = _read_topic(pipeline, start, end, tables[quarantine_name])
+    refused, replayed = _refused(tables[quarantine_name]), _replayed(tables[silver_name])
+    # A record in both is doubled, and found as such below.
+    in_topic, altered = _read_topic(pipeline, start, end, refused | replayed)
     in_tables = {
         partition: np.concatenate([in_silver.get(partition, _NONE), in_quarantine.get(partition, _NONE)])
         for partition in in_silver.keys() | in_quarantine.keys() | in_topic.keys()
@@ -136,6 +145,7 @@ def _compare(pipeline: Pipeline) -> Reconciliation:
         records=_size(in_topic),
         silver=_size(in_silver),
         quarantine=_size(in_quarantine),
+        replayed=len(replayed),
         missing=_differences({p: np.setdiff1d(in_topic.get(p, _NONE), of) for p, of in in_tables.items()}),
         doubled=_differences({p: _repeated(of) for p, of in in_tables.items()}),
         unknown=_differences({p: np.setdiff1d(of, in_topic.get(p, _NONE)) for p, of in in_tables.items()}),
@@ -159,8 +169,8 @@ _Positions = dict[int, np.ndarray]
 """partition → offsets."""
 
 
-def _aligned(root: str, names: list[str]) -> tuple[dict[str, DeltaTable], Batch]:
-    """Every table at the version whose last batch is the same in all of them."""
+def _aligned(root: str, names: list[str], replays: Replays) -> tuple[dict[str, DeltaTable], Batch]:
+    """Every table at a version whose last batch and last replay are the same in all of them."""
     deadline = time.monotonic() + _ALIGN_S
     while True:
         tables = {name: _open(root, name) for name in names}
@@ -170,13 +180,23 @@ def _aligned(root: str, names: list[str]) -> tuple[dict[str, DeltaTable], Batch]
         }
         ends = [head.end for head in heads.values() if head is not None]
         first = next(iter(heads.values()))
-        if first is not None and len(ends) == len(heads) and all(end == first.end for end in ends):
+        replayed = {name: last_replay(table) for name, table in tables.items()}
+        last = max(replayed.values())
+        # A table that joined after a replay has nothing of it.
+        replays_agree = all(replayed.get(name, last) == last for name in replays.touched(last))
+        if first is not None and len(ends) == len(heads) and all(end == first.end for end in ends) and replays_agree:
             return tables, first
         if not ends:
             raise ReconcileError(
                 "the tables hold no batch yet",
                 where=root,
                 remedy="run the pipeline first, or wait for its first batch",
+            )
+        if time.monotonic() > deadline and not replays_agree:
+            raise ReconcileError(
+                f"a replay has reached only some of the tables: {replayed}",
+                where=root,
+                remedy="start the pipeline or any `lakehouse quarantine replay` once: it finishes what was cut in two",
             )
         if time.monotonic() > deadline:
             raise ReconcileError(
@@ -206,18 +226,38 @@ def _positions(table: DeltaTable) -> _Positions:
     return {int(partition): offsets[partitions == partition] for partition in np.unique(partitions)}
 
 
+_Values = dict[tuple[int, int], bytes | None]
+"""(partition, offset) → the record's value."""
+
+
+def _refused(quarantine: DeltaTable) -> _Values:
+    """The raw values that quarantine keeps."""
+    return _values(quarantine.to_pyarrow_dataset().to_table(columns=["_partition", "_offset", "_value"]))
+
+
+def _replayed(silver: DeltaTable) -> _Values:
+    """The raw values that silver keeps as the lineage of replayed rows."""
+    dataset = silver.to_pyarrow_dataset()
+    if "_replayed_from" not in dataset.schema.names:
+        return {}
+    lineage = pc.field("_replayed_from")
+    columns = {
+        "_partition": pc.field("_partition"),
+        "_offset": pc.field("_offset"),
+        "_value": pc.struct_field(lineage, "value"),
+    }
+    return _values(dataset.to_table(columns=columns, filter=lineage.is_valid()))
+
+
+def _values(rows: pa.Table) -> _Values:
+    positions = zip(rows["_partition"].to_pylist(), rows["_offset"].to_pylist(), strict=True)
+    return dict(zip(positions, rows["_value"].to_pylist(), strict=True))
+
+
 def _read_topic(
-    pipeline: Pipeline, start: dict[int, int], end: dict[int, int], quarantine: DeltaTable
+    pipeline: Pipeline, start: dict[int, int], end: dict[int, int], values: _Values
 ) -> tuple[_Positions, _Positions]:
-    """(offsets in the topic, offsets whose bytes in quarantine differ from the topic's)."""
-    kept = quarantine.to_pyarrow_dataset().to_table(columns=["_partition", "_offset", "_value"])
-    values: dict[tuple[int, int], bytes | None] = dict(
-        zip(
-            zip(kept["_partition"].to_pylist(), kept["_offset"].to_pylist(), strict=True),
-            kept["_value"].to_pylist(),
-            strict=True,
-        )
-    )
+    """(offsets in the topic, offsets whose value there is not that of `values`)."""
     source = pipeline.source
     options = librdkafka_options({name: secret.get_secret_value() for name, secret in source.options.items()})
     offsets: dict[int, list[int]] = {partition: [] for partition in end}

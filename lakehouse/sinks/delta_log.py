@@ -20,23 +20,25 @@ from typing import TYPE_CHECKING, Any
 
 import obstore
 import orjson
-from deltalake import DeltaTable
+import pyarrow as pa
+from deltalake import DeltaTable, Schema
 from deltalake.exceptions import DeltaError, TableNotFoundError
 from obstore.exceptions import AlreadyExistsError
 
 from lakehouse.chain import COMMIT_KEY, Batch, decide, encode
 from lakehouse.errors import ChainError, TableError
+from lakehouse.schemas import REPLAY_COLUMNS
 from lakehouse.storage import open_store
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
-    import pyarrow as pa
     from obstore.store import ObjectStore
 
     from lakehouse.chain import Add
 
-_ENGINE = "lakehouse/0.1.0"
+ENGINE = "lakehouse/0.1.0"
+"""How commits name their writer."""
 _NEWEST_VERSIONS = 1_000
 """How many commits are searched backwards for the last one of the pipeline; after its last batch come only
 rewrites, which end by themselves once there are few files left to merge."""
@@ -115,6 +117,7 @@ class TableLog:
                 where=url,
                 remedy="restore its _delta_log from a backup",
             ) from error
+        _add_replay_columns(table, schema)
         require_columns(table, schema, name)
         log = cls(name, open_store(url), table.version())
         log.head = find_head(log.store, name, log.version)
@@ -143,7 +146,7 @@ class TableLog:
             self._admit(interposed, batch)
             return True
 
-        self._commit(_append_actions(batch, batch.adds[self.name]), admit)
+        self.commit(_append_actions(batch, batch.adds[self.name]), admit)
         self.head = batch
         return True
 
@@ -171,11 +174,11 @@ class TableLog:
                 "metaData" in action or "protocol" in action or action.get("remove", {}).get("path") in paths
                 for action in interposed
             )
-            return not touched and _commit_info(interposed).get("timestamp", 0) <= latest_ms
+            return not touched and commit_info(interposed).get("timestamp", 0) <= latest_ms
 
-        return self._commit(_rewrite_actions(removed, adds), admit)
+        return self.commit(_rewrite_actions(removed, adds), admit)
 
-    def _commit(self, actions: Actions, admit: Callable[[Actions], bool]) -> bool:
+    def commit(self, actions: Actions, admit: Callable[[Actions], bool]) -> bool:
         """Put `actions` at the next free version.
 
         Args:
@@ -192,7 +195,7 @@ class TableLog:
             interposed = _read(self.store, self.name, self.version + 1)
             self.version += 1
             self._seen_s = time.time()
-            if _commit_info(interposed).get("txnId") == txn_id:
+            if commit_info(interposed).get("txnId") == txn_id:
                 # The store answered our own put with "exists": the first answer was lost on its way.
                 return True
             if not admit(interposed):
@@ -224,7 +227,7 @@ class TableLog:
                 where=f"table {self.name}, version {self.version}",
                 remedy="stop the other writer and start the pipeline again",
             )
-        recorded = _commit_info(interposed).get(COMMIT_KEY)
+        recorded = commit_info(interposed).get(COMMIT_KEY)
         if recorded is not None:
             self.head = Batch.from_json(recorded, where=f"table {self.name}, version {self.version}")
             if decide(self.head, batch, table=self.name) == "skip":
@@ -253,7 +256,7 @@ def _append_actions(batch: Batch, adds: list[Add]) -> Actions:
             "epochId": str(batch.batch_id),
         },
         "isBlindAppend": True,
-        "engineInfo": _ENGINE,
+        "engineInfo": ENGINE,
         "userMetadata": encode(batch),
         COMMIT_KEY: batch.to_json(),
     }
@@ -274,7 +277,7 @@ def _rewrite_actions(removed: Sequence[tuple[str, int]], adds: Sequence[Add]) ->
             "numAddedBytes": str(sum(add["size"] for add in adds)),
         },
         "isBlindAppend": False,
-        "engineInfo": _ENGINE,
+        "engineInfo": ENGINE,
     }
     gone = {"deletionTimestamp": now_ms, "dataChange": False, "extendedFileMetadata": True, "partitionValues": {}}
     return [
@@ -303,7 +306,7 @@ def find_recorded(store: ObjectStore, name: str, version: int) -> Recorded | Non
         TableError: where a commit cannot be read, or the table is old and no recent commit is the pipeline's.
     """
     for candidate in range(version, max(-1, version - _NEWEST_VERSIONS), -1):
-        info = _commit_info(_read(store, name, candidate))
+        info = commit_info(_read(store, name, candidate))
         recorded = info.get(COMMIT_KEY)
         if recorded is not None:
             batch = Batch.from_json(recorded, where=f"table {name}, version {candidate}")
@@ -343,7 +346,8 @@ def commit_path(version: int) -> str:
     return f"_delta_log/{version:020d}.json"
 
 
-def _commit_info(actions: Actions) -> dict[str, Any]:
+def commit_info(actions: Actions) -> dict[str, Any]:
+    """What the commit tells of itself; empty where it tells nothing."""
     for action in actions:
         if "commitInfo" in action:
             info: dict[str, Any] = action["commitInfo"]
@@ -351,10 +355,16 @@ def _commit_info(actions: Actions) -> dict[str, Any]:
     return {}
 
 
+def _add_replay_columns(table: DeltaTable, schema: pa.Schema) -> None:
+    """Give a table of an earlier version the columns that replays fill; every row of it has null there."""
+    known = pa.schema(table.schema().to_arrow()).names
+    missing = [field for field in schema if field.name in REPLAY_COLUMNS and field.name not in known]
+    if missing:
+        table.alter.add_columns(Schema.from_arrow(pa.schema(missing)).fields)
+
+
 def require_columns(table: DeltaTable, schema: pa.Schema, name: str) -> None:
     """Refuse a table whose columns are not the pipeline's (TableError)."""
-    import pyarrow as pa  # noqa: PLC0415 - only its schema class, and only here
-
     found = pa.schema(table.schema().to_arrow())
     if found.names != schema.names:
         missing = [column for column in schema.names if column not in found.names]

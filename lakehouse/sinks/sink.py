@@ -14,9 +14,10 @@ from lakehouse.chain import Batch, describe, extend_origin
 from lakehouse.errors import ChainError
 from lakehouse.sinks.delta_log import TableLog
 from lakehouse.sinks.files import write_file
+from lakehouse.sinks.replays import Replays
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
+    from collections.abc import Iterable
 
     from lakehouse.chain import Add, Offsets
     from lakehouse.sinks.onepass import OnePass
@@ -37,12 +38,13 @@ class Sink:
 
     @classmethod
     def open(cls, one_pass: OnePass) -> Sink:
-        """Open every table, made where missing, and finish a batch that had reached only some of them.
+        """Open every table, made where missing, and finish a replay and a batch that had reached only some of them.
 
         Raises:
             TableError: where a table is damaged or another one stands in its place.
             ChainError: where the tables' last batches cannot be of one history.
         """
+        Replays(one_pass.root, one_pass.pipeline).finish()
         retention = one_pass.pipeline.maintenance.retention
         logs = {
             name: TableLog.open(f"{one_pass.root}/{name}", name, schema, retention=retention)
@@ -86,15 +88,7 @@ class Sink:
             ChainError: where the batch does not follow what the tables hold; no table got it then, or those
                 that did are finished from their own commits at the next start.
         """
-        files, partials = _collect(answers, self._logs)
-        for name, tables in partials.items():
-            rows = pa.concat_tables(tables)
-            rows = rows.append_column("_batch_id", pa.array([batch.batch_id] * rows.num_rows, pa.int64()))
-            schema = self._one_pass.schemas()[name]
-            files[name].append(
-                write_file(self._one_pass.root, name, rows.select(schema.names).cast(schema), "max_event_time")
-            )
-        whole = replace(batch, adds=files)
+        whole = replace(batch, adds=collect_files(self._one_pass, answers, batch.batch_id))
         self._commit(whole, self._logs.values())
         return whole
 
@@ -131,14 +125,19 @@ class Sink:
         self._commit(last, behind)
 
 
-def _collect(
-    answers: Iterable[Answer], names: Iterable[str]
-) -> tuple[dict[str, list[Add]], dict[str, Sequence[pa.Table]]]:
-    files: dict[str, list[Add]] = {name: [] for name in names}
+def collect_files(one_pass: OnePass, answers: Iterable[Answer], batch_id: int | None) -> dict[str, list[Add]]:
+    """Table → the files that the tasks wrote for it; their partial aggregates are written here, a file per rollup."""
+    schemas = one_pass.schemas()
+    files: dict[str, list[Add]] = {name: [] for name in schemas}
     partials: dict[str, list[pa.Table]] = {}
     for name, adds, stream in answers:
         if adds is not None:
             files[name].extend(orjson.loads(adds))
         if stream is not None:
             partials.setdefault(name, []).append(pa.ipc.open_stream(stream).read_all())
-    return files, dict(partials)
+    for name, tables in partials.items():
+        rows = pa.concat_tables(tables)
+        rows = rows.append_column("_batch_id", pa.array([batch_id] * rows.num_rows, pa.int64()))
+        rows = rows.select(schemas[name].names).cast(schemas[name])
+        files[name].append(write_file(one_pass.root, name, rows, "max_event_time"))
+    return files

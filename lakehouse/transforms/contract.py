@@ -88,9 +88,14 @@ class Contract:
 def quote(value: object) -> str:
     """A value as JSON that a page may safely show: no control or invisible characters, cut to `SHOWN` characters."""
     text = value if isinstance(value, str) else json.dumps(value, ensure_ascii=False, default=str)
-    visible = "".join("·" if unicodedata.category(char)[0] == "C" else char for char in text[: SHOWN + 1])
+    visible = printable(text[: SHOWN + 1])
     cut = visible if len(visible) <= SHOWN else visible[: SHOWN - 1] + "…"
     return f'"{cut}"' if isinstance(value, str) else cut
+
+
+def printable(text: str) -> str:
+    """The text without control and invisible characters, which could move a terminal's cursor or turn its letters."""
+    return "".join("·" if unicodedata.category(char)[0] == "C" else char for char in text)
 
 
 def _read(value: bytes | None) -> dict[str, Any] | tuple[str, str, str | None]:
