@@ -106,8 +106,8 @@ def reconcile(pipeline: Pipeline) -> Reconciliation:
 
     Raises:
         SourceUnavailable: the topic cannot be read.
-        ReconcileError: the tables hold nothing yet, or not all of them have the same last batch and replay, or comparing
-            took longer than maintenance keeps the files of an old version.
+        ReconcileError: the tables hold nothing yet, or not all of them have the same last batch and replay, or
+            comparing took longer than maintenance keeps the files of an old version.
     """
     try:
         return _compare(pipeline)
