@@ -20,6 +20,7 @@ from lakehouse.errors import LakehouseError, SourceUnavailable
 from lakehouse.sinks.delta_log import damaged_files, find_head, first_line, table_exists
 from lakehouse.sinks.log_files import LogFiles
 from lakehouse.sinks.onepass import OnePass
+from lakehouse.sinks.replays import Replays
 from lakehouse.sinks.sink import table_problems
 from lakehouse.streaming.checkpoint import Checkpoint
 from lakehouse.streaming.resume import require_topic, starting_offsets
@@ -97,6 +98,7 @@ def examine(pipeline: Pipeline) -> Diagnosis:
         damaged = logs.keys() - heads.keys()
         findings += _chain_findings(last, heads, [name for name in one_pass.schemas() if name not in damaged])
         findings += _topic_findings(last, pipeline)
+    findings += _replay_findings(last, Replays(one_pass.root, pipeline))
     findings += _checkpoint_findings(last, Checkpoint(storage.checkpoint_url(pipeline.root, pipeline.name)))
     order: tuple[Severity, ...] = ("error", "warning", "info")
     unique = dict.fromkeys(findings)
@@ -113,7 +115,7 @@ def _log_findings(files: LogFiles) -> Iterator[Finding]:
     for version, problem in files.problems.items():
         where = f"table {files.name}, version {version}"
         if version == files.newest and version > 0:
-            yield Finding("error", where, problem, f"{_RECOVER}; its batch is finished or read again")
+            yield Finding("error", where, problem, f"{_RECOVER}; what it held is finished or read again")
         elif version > needed:
             yield Finding("error", where, problem, f"{_RESTORE}; without it no reader can open the table")
         else:
@@ -185,6 +187,21 @@ def _chain_findings(last: Batch, heads: dict[str, Batch | None], names: list[str
         if name not in problems and name in last.adds and not (head and head.covers_same(last)):
             what = f"batch {last.batch_id} of query {last.query_id} has not reached it: it was cut in two by a crash"
             yield Finding("warning", f"table {name}", what, "start the pipeline: it finishes the batch first")
+
+
+def _replay_findings(last: Batch | None, replays: Replays) -> Iterator[Finding]:
+    """The last replay of quarantine, where it has not reached every table."""
+    try:
+        if last is None:
+            replays.require_none()
+        found = replays.behind()
+    except LakehouseError as error:
+        yield _from(error, "replays")
+        return
+    if found:
+        plan, names = found
+        what = f"replay {plan.id} was decided and has not reached {', '.join(names)}: it runs, or a crash cut it in two"
+        yield Finding("info", "replays", what, "nothing: the next start, or any replay, finishes it")
 
 
 def _checkpoint_findings(last: Batch | None, checkpoint: Checkpoint) -> Iterator[Finding]:

@@ -13,6 +13,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
+from lakehouse.schemas import TIMESTAMP
 from lakehouse.storage import open_store
 
 if TYPE_CHECKING:
@@ -41,6 +42,21 @@ def write_file(root: str, name: str, rows: pa.Table, event_time: str) -> Add:
     file = DataFile(rows.schema, event_time)
     file.write(rows)
     return file.put(open_store(f"{root}/{name}"), f"part-{uuid.uuid4()}.parquet", data_change=True)
+
+
+def conform(rows: pa.Table, schema: pa.Schema) -> pa.Table:
+    """A file's rows in the columns of its table; those that the file lacks, as it may `REPLAY_COLUMNS`, are null."""
+    columns = {
+        field.name: rows[field.name] if field.name in rows.column_names else pa.nulls(rows.num_rows, field.type)
+        for field in schema
+    }
+    return pa.table(columns).cast(schema)
+
+
+def within_python(times: pa.ChunkedArray) -> pa.ChunkedArray:
+    """The times, those beyond the years that Python knows moved to the nearest that it does."""
+    micros = times.cast(pa.int64())
+    return pc.max_element_wise(pc.min_element_wise(micros, LAST_US), FIRST_US).cast(TIMESTAMP)
 
 
 class DataFile:

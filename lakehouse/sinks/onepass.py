@@ -17,8 +17,16 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from lakehouse.rollups.partials import aggregate
-from lakehouse.schemas import TIMESTAMP, VERDICT, bronze_schema, gold_schema, quarantine_schema, silver_schema
-from lakehouse.sinks.files import FIRST_US, LAST_US, write_file
+from lakehouse.schemas import (
+    REPLAY_COLUMNS,
+    TIMESTAMP,
+    VERDICT,
+    bronze_schema,
+    gold_schema,
+    quarantine_schema,
+    silver_schema,
+)
+from lakehouse.sinks.files import within_python, write_file
 from lakehouse.transforms.contract import Contract
 
 if TYPE_CHECKING:
@@ -112,7 +120,7 @@ class OnePass:
         """The reasons of the contract before those of the suite, which judged only rows that fit."""
         needed = ["_value", "_fits", "_timely", "_timestamp", "_errors", *self._contract.fields]
         rows = refused.select(needed).set_column(
-            needed.index("_timestamp"), "_timestamp", _within_python(refused["_timestamp"])
+            needed.index("_timestamp"), "_timestamp", within_python(refused["_timestamp"])
         )
         found = [
             self._contract.reasons(row) + row["_errors"]
@@ -131,7 +139,9 @@ class OnePass:
     def _written(self, name: str, rows: pa.Table) -> dict[str, Any] | None:
         if not rows.num_rows:
             return None
-        schema = self.schemas()[name]
+        # A stream's rows have no replay behind them: their files are as small as they can be.
+        unused = [column for column in REPLAY_COLUMNS if column not in rows.column_names]
+        schema = pa.schema([field for field in self.schemas()[name] if field.name not in unused])
         table = rows.select(schema.names).cast(schema)
         add = write_file(self.root, name, table, self.pipeline.event_time.column)
         return {"table_name": name, "adds": orjson.dumps([add]), "partials": None}
@@ -160,9 +170,3 @@ def chunks(batches: Iterator[pa.RecordBatch]) -> Iterator[pa.Table]:
             held, size = [], 0
     if held:
         yield pa.Table.from_batches(held)
-
-
-def _within_python(times: pa.ChunkedArray) -> pa.ChunkedArray:
-    """The times, those beyond the years that Python knows moved to the nearest that it does."""
-    micros = times.cast(pa.int64())
-    return pc.max_element_wise(pc.min_element_wise(micros, LAST_US), FIRST_US).cast(TIMESTAMP)
