@@ -63,7 +63,7 @@ class Replayer:
         raw = yaml.safe_load(CONFIG.read_text())
         raw["source"]["topic"] = self.stack.topic
         raw["quality"]["suite"] = str(CONFIG.parent.parent / "expectations" / "feature_events.json")
-        (self.folder / "replayed.yaml").write_text(yaml.safe_dump(raw))
+        (self.folder / "replayed.yaml").write_text(yaml.safe_dump(raw, sort_keys=False))
         (self.folder / "fix.py").write_text(REPAIR)
         self.repair = load_repair(f"{self.folder / 'fix.py'}:mend")
 
