@@ -91,7 +91,9 @@ def examine(pipeline: Pipeline) -> Diagnosis:
     for name, files in logs.items():
         findings += _log_findings(files)
         findings += _log_checkpoint_findings(files)
-        findings += _data_findings(f"{one_pass.root}/{name}", files, last)
+        head = heads.get(name)
+        unfinished = last if last and not (head and head.covers_same(last)) else None
+        findings += _data_findings(f"{one_pass.root}/{name}", files, unfinished)
     if last is None:
         findings.append(Finding("info", pipeline.name, "the tables hold no batch yet", "nothing; run the pipeline"))
     else:
@@ -150,8 +152,14 @@ def _log_checkpoint_findings(files: LogFiles) -> Iterator[Finding]:
         yield Finding(severity, f"table {files.name}", what, "move the file away: it is only a hint for readers")
 
 
-def _data_findings(url: str, files: LogFiles, last: Batch | None) -> Iterator[Finding]:
-    """Data files of one table: missing, of another size, unreadable, or named by no commit."""
+def _data_findings(url: str, files: LogFiles, unfinished: Batch | None) -> Iterator[Finding]:
+    """Data files of one table: missing, of another size, unreadable, or named by no commit.
+
+    Args:
+        url: the table's.
+        files: what lies there.
+        unfinished: the last batch, where the table does not have it yet.
+    """
     where = f"table {files.name}"
     try:
         table = DeltaTable(url)
@@ -167,7 +175,7 @@ def _data_findings(url: str, files: LogFiles, last: Batch | None) -> Iterator[Fi
         problem = files.parquet_problem(path)
         if problem is not None:
             yield Finding("error", where, f"the data file {path} cannot be read ({problem})", remedy)
-    promised = {add["path"] for add in last.adds.get(files.name, [])} if last else set()
+    promised = {add["path"] for add in unfinished.adds.get(files.name, [])} if unfinished else set()
     for path in sorted(promised - files.data.keys() - live):
         what = f"the data file {path} of the unfinished batch is missing"
         yield Finding("error", where, what, f"{_RESTORE}; the batch cannot be finished without it")

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import time
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
@@ -293,7 +293,9 @@ def _aligned(root: str, names: list[str], replays: Replays) -> tuple[dict[str, D
         # A table that joined after a replay has nothing of it.
         replays_agree = all(replayed.get(name, last) == last for name in replays.touched(last))
         if first is not None and len(ends) == len(heads) and all(end == first.end for end in ends) and replays_agree:
-            return tables, first
+            # A table that has just joined is the only one that knows of it, until the next batch.
+            joined = {name: mark for head in heads.values() if head for name, mark in head.past.joined.items()}
+            return tables, replace(first, past=replace(first.past, joined=joined))
         if not ends:
             raise ReconcileError(
                 "the tables hold no batch yet",
