@@ -18,13 +18,14 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
-from lakehouse.errors import LakehouseError
+from lakehouse.errors import ConfigError, LakehouseError
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
 
     from lakehouse.config.models import Pipeline
     from lakehouse.maintenance.run import TableReport
+    from lakehouse.quarantine import Choice
 
 app = typer.Typer(
     name="lakehouse",
@@ -35,8 +36,10 @@ app = typer.Typer(
 )
 broker_app = typer.Typer(help="A real Kafka broker on this machine, for demos and tests.", no_args_is_help=True)
 quality_app = typer.Typer(help="What a suite means, and how good a pipeline's rows are by it.", no_args_is_help=True)
+quarantine_app = typer.Typer(help="Refused rows: what they are, why, and their way back.", no_args_is_help=True)
 bench_app = typer.Typer(help="Measure this machine, with everything running on it.", no_args_is_help=True)
 app.add_typer(broker_app, name="broker")
+app.add_typer(quarantine_app, name="quarantine")
 app.add_typer(bench_app, name="bench")
 app.add_typer(quality_app, name="quality")
 
@@ -48,6 +51,11 @@ Json = Annotated[bool, typer.Option("--json", help="print JSON for scripts")]
 _FROM = "first Kafka timestamp, such as 2026-01-31T12:00:00Z"
 _TO = "Kafka timestamp where the range ends, exclusive"
 _LAST = "instead of both: a duration up to now, such as 1h"
+Rules = Annotated[list[str] | None, typer.Option("--rule", help="refused by this rule; again for any of several")]
+Since = Annotated[str | None, typer.Option(help="Kafka time, inclusive: 2026-01-31T12:00, or a span before now: 2h")]
+Until = Annotated[str | None, typer.Option(help="Kafka time, exclusive; as --since")]
+Where = Annotated[list[str] | None, typer.Option(help="FIELD=VALUE of the event, where it is a JSON object")]
+
 _DEFAULT_PIPELINE = Path("conf/feature_events.yaml")
 
 
@@ -315,6 +323,88 @@ def torture(
         raise typer.Exit(1)
 
 
+@quarantine_app.command("list")
+def quarantine_list(
+    pipeline: PipelineFile,
+    rule: Rules = None,
+    since: Since = None,
+    until: Until = None,
+    where: Where = None,
+    limit: Annotated[int, typer.Option(min=1, help="rows shown at most, with --rows")] = 20,
+    *,
+    rows: Annotated[bool, typer.Option("--rows", help="the rows, instead of a count by rule")] = False,
+    as_json: Json = False,
+) -> None:
+    """Count the refused rows by rule, or list them."""
+    from lakehouse import quarantine
+
+    choice = _choice(rule, since, until, where, limit if rows else None)
+    found = quarantine.entries(load(pipeline), choice) if rows else quarantine.overview(load(pipeline), choice)
+    if isinstance(found, list):
+        listed = [entry.to_dict() for entry in found]
+        typer.echo(json.dumps(listed, default=str) if as_json else quarantine.render_entries(found))
+    else:
+        typer.echo(json.dumps(asdict(found), default=str, indent=2) if as_json else str(found))
+
+
+@quarantine_app.command("show")
+def quarantine_show(
+    pipeline: PipelineFile,
+    row: Annotated[str, typer.Argument(metavar="PARTITION:OFFSET", help="as `quarantine list --rows` names it")],
+    *,
+    as_json: Json = False,
+) -> None:
+    """Show one refused record: its bytes, every reason, and every replay of it, also once it is in silver."""
+    from lakehouse import quarantine
+
+    partition, separator, offset = row.partition(":")
+    if not (separator and partition.isdecimal() and offset.isdecimal()):
+        raise ConfigError(f"{row!r} is not PARTITION:OFFSET", remedy="write two numbers, such as 0:1234")
+    entry = quarantine.find(load(pipeline), int(partition), int(offset))
+    typer.echo(json.dumps(entry.to_dict(), default=str, indent=2) if as_json else str(entry))
+
+
+@quarantine_app.command("replay")
+def quarantine_replay(
+    pipeline: PipelineFile,
+    rule: Rules = None,
+    since: Since = None,
+    until: Until = None,
+    where: Where = None,
+    limit: Annotated[int | None, typer.Option(min=1, help="the first so many rows; all by default")] = None,
+    repair: Annotated[
+        str | None, typer.Option(help="MODULE:FUNCTION or file.py:FUNCTION, bytes -> bytes or None")
+    ] = None,
+    replay_id: Annotated[str | None, typer.Option("--id", help="a replay of this name is done at most once")] = None,
+    cores: Annotated[int | None, typer.Option(help="cores for Spark; all by default")] = None,
+    *,
+    yes: Annotated[bool, typer.Option("--yes", help="do it; without, only what would happen is shown")] = False,
+    as_json: Json = False,
+) -> None:
+    """Judge refused rows anew and move the accepted ones to silver and the rollups, exactly once."""
+    from lakehouse import storage
+    from lakehouse.lock import replay_lock
+    from lakehouse.repair import load_repair
+    from lakehouse.replay import SparkJudge
+    from lakehouse.replay import replay as move
+    from lakehouse.session import local_session
+
+    described = load(pipeline)
+    judge, suite_sha256 = SparkJudge.of(lambda: local_session(described.name, cores=cores), described)
+    choice, repairing = _choice(rule, since, until, where, limit), load_repair(repair) if repair else None
+    with replay_lock(storage.resolve_root(described.root), described.name):
+        found = move(
+            described,
+            choice,
+            judge,
+            suite_sha256=suite_sha256,
+            repair=repairing,
+            replay_id=replay_id,
+            commit=yes,
+        )
+    typer.echo(json.dumps(asdict(found), indent=2) if as_json else str(found))
+
+
 @broker_app.command("start")
 def broker_start(
     port: Annotated[int | None, typer.Option(help="9092 or, where that is taken, a free one")] = None,
@@ -462,6 +552,20 @@ def quality_recheck(
     typer.echo(json.dumps(asdict(checked) | {"ok": checked.ok}, indent=2) if as_json else str(checked))
     if not checked.ok:
         raise typer.Exit(1)
+
+
+def _choice(
+    rules: list[str] | None, since: str | None, until: str | None, where: list[str] | None, limit: int | None
+) -> Choice:
+    from lakehouse.quarantine import Choice, parse_moment, parse_where
+
+    return Choice(
+        rules=frozenset(rules or ()),
+        since=parse_moment(since) if since else None,
+        until=parse_moment(until) if until else None,
+        where=parse_where(where or ()),
+        limit=limit,
+    )
 
 
 def load(path: Path) -> Pipeline:

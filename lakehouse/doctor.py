@@ -20,6 +20,7 @@ from lakehouse.errors import LakehouseError, SourceUnavailable
 from lakehouse.sinks.delta_log import damaged_files, find_head, first_line, table_exists
 from lakehouse.sinks.log_files import LogFiles
 from lakehouse.sinks.onepass import OnePass
+from lakehouse.sinks.replays import Replays
 from lakehouse.sinks.sink import table_problems
 from lakehouse.streaming.checkpoint import Checkpoint
 from lakehouse.streaming.resume import require_topic, starting_offsets
@@ -90,13 +91,16 @@ def examine(pipeline: Pipeline) -> Diagnosis:
     for name, files in logs.items():
         findings += _log_findings(files)
         findings += _log_checkpoint_findings(files)
-        findings += _data_findings(f"{one_pass.root}/{name}", files, last)
+        head = heads.get(name)
+        unfinished = last if last and not (head and head.covers_same(last)) else None
+        findings += _data_findings(f"{one_pass.root}/{name}", files, unfinished)
     if last is None:
         findings.append(Finding("info", pipeline.name, "the tables hold no batch yet", "nothing; run the pipeline"))
     else:
         damaged = logs.keys() - heads.keys()
         findings += _chain_findings(last, heads, [name for name in one_pass.schemas() if name not in damaged])
         findings += _topic_findings(last, pipeline)
+    findings += _replay_findings(last, Replays(one_pass.root, pipeline))
     findings += _checkpoint_findings(last, Checkpoint(storage.checkpoint_url(pipeline.root, pipeline.name)))
     order: tuple[Severity, ...] = ("error", "warning", "info")
     unique = dict.fromkeys(findings)
@@ -113,7 +117,7 @@ def _log_findings(files: LogFiles) -> Iterator[Finding]:
     for version, problem in files.problems.items():
         where = f"table {files.name}, version {version}"
         if version == files.newest and version > 0:
-            yield Finding("error", where, problem, f"{_RECOVER}; its batch is finished or read again")
+            yield Finding("error", where, problem, f"{_RECOVER}; what it held is finished or read again")
         elif version > needed:
             yield Finding("error", where, problem, f"{_RESTORE}; without it no reader can open the table")
         else:
@@ -148,8 +152,14 @@ def _log_checkpoint_findings(files: LogFiles) -> Iterator[Finding]:
         yield Finding(severity, f"table {files.name}", what, "move the file away: it is only a hint for readers")
 
 
-def _data_findings(url: str, files: LogFiles, last: Batch | None) -> Iterator[Finding]:
-    """Data files of one table: missing, of another size, unreadable, or named by no commit."""
+def _data_findings(url: str, files: LogFiles, unfinished: Batch | None) -> Iterator[Finding]:
+    """Data files of one table: missing, of another size, unreadable, or named by no commit.
+
+    Args:
+        url: the table's.
+        files: what lies there.
+        unfinished: the last batch, where the table does not have it yet.
+    """
     where = f"table {files.name}"
     try:
         table = DeltaTable(url)
@@ -165,7 +175,7 @@ def _data_findings(url: str, files: LogFiles, last: Batch | None) -> Iterator[Fi
         problem = files.parquet_problem(path)
         if problem is not None:
             yield Finding("error", where, f"the data file {path} cannot be read ({problem})", remedy)
-    promised = {add["path"] for add in last.adds.get(files.name, [])} if last else set()
+    promised = {add["path"] for add in unfinished.adds.get(files.name, [])} if unfinished else set()
     for path in sorted(promised - files.data.keys() - live):
         what = f"the data file {path} of the unfinished batch is missing"
         yield Finding("error", where, what, f"{_RESTORE}; the batch cannot be finished without it")
@@ -185,6 +195,21 @@ def _chain_findings(last: Batch, heads: dict[str, Batch | None], names: list[str
         if name not in problems and name in last.adds and not (head and head.covers_same(last)):
             what = f"batch {last.batch_id} of query {last.query_id} has not reached it: it was cut in two by a crash"
             yield Finding("warning", f"table {name}", what, "start the pipeline: it finishes the batch first")
+
+
+def _replay_findings(last: Batch | None, replays: Replays) -> Iterator[Finding]:
+    """The last replay of quarantine, where it has not reached every table."""
+    try:
+        if last is None:
+            replays.require_none()
+        found = replays.behind()
+    except LakehouseError as error:
+        yield _from(error, "replays")
+        return
+    if found:
+        plan, names = found
+        what = f"replay {plan.id} was decided and has not reached {', '.join(names)}: it runs, or a crash cut it in two"
+        yield Finding("info", "replays", what, "nothing: the next start, or any replay, finishes it")
 
 
 def _checkpoint_findings(last: Batch | None, checkpoint: Checkpoint) -> Iterator[Finding]:

@@ -1,7 +1,10 @@
-"""One driver per pipeline on a machine: a file lock, which the system lets go when the process ends.
+"""One driver per pipeline on a machine, and one replay: file locks, which the system lets go when the process ends.
 
-It spares two drivers on one machine the race that the chain would decide, and tells other commands that a
+The first spares two drivers on one machine the race that the chain would decide, and tells other commands that a
 driver runs. It is no part of exactly-once: between machines, and over an object store, only the chain decides.
+
+A replay runs beside a driver. Its lock makes a second one wait, which would otherwise judge in vain, and lets no table
+join the pipeline between its judgement and its plan, which names the tables.
 """
 
 from __future__ import annotations
@@ -43,4 +46,17 @@ def driver_lock(checkpoint_url: str) -> Iterator[None]:
         file.truncate(0)
         file.write(str(os.getpid()))
         file.flush()
+        yield
+
+
+@contextmanager
+def replay_lock(root: str, pipeline: str) -> Iterator[None]:
+    """Hold the lock of the pipeline's replays, once nobody else does; nothing is locked over an object store."""
+    if "://" in root:
+        yield
+        return
+    path = Path(f"{root}/_replays/{pipeline}.lock")
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with path.open("a") as file:
+        fcntl.flock(file, fcntl.LOCK_EX)
         yield

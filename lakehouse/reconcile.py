@@ -22,6 +22,7 @@ from lakehouse.kafka_options import librdkafka_options
 from lakehouse.rollups.compare import RollupDifference, compare_rollup
 from lakehouse.schemas import TIMESTAMP
 from lakehouse.sinks.aligned import aligned
+from lakehouse.sinks.replays import Replays
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
@@ -56,10 +57,12 @@ class Reconciliation:
         start: first offset per partition, inclusive; end: exclusive.
         records: committed records in that range of the topic.
         silver: rows in silver; quarantine: rows in quarantine.
+        replayed: rows of silver that a replay brought there from quarantine.
         missing: in the topic, in neither table.
         doubled: in the tables more than once.
         unknown: in a table, but not in the topic.
-        altered: in quarantine with another key, value or headers than in the topic.
+        altered: in quarantine, or in the lineage of a replayed row, with another key, value or headers than in the
+            topic.
         rollups: each rollup table against silver, for one that joined later from there on.
         gaps: offsets that were lost, as a person acknowledged.
         former: content that the topic has no longer, as a person acknowledged.
@@ -75,6 +78,7 @@ class Reconciliation:
     records: int
     silver: int
     quarantine: int
+    replayed: int
     missing: Differences
     doubled: Differences
     unknown: Differences
@@ -96,7 +100,8 @@ class Reconciliation:
         spans = ", ".join(f"{partition}: {self.start.get(partition, 0)}–{end}" for partition, end in self.end.items())
         lines = [
             f"topic {self.topic} ({spans}): {self.records:,} committed records",
-            f"silver {self.silver:,} + quarantine {self.quarantine:,} = {self.silver + self.quarantine:,} rows",
+            f"silver {self.silver:,} + quarantine {self.quarantine:,} = {self.silver + self.quarantine:,} rows"
+            + (f"; {self.replayed:,} of silver were replayed" if self.replayed else ""),
         ]
         for name in ("missing", "doubled", "unknown", "altered"):
             found: Differences = getattr(self, name)
@@ -121,8 +126,8 @@ def reconcile(pipeline: Pipeline) -> Reconciliation:
 
     Raises:
         SourceUnavailable: the topic cannot be read.
-        ReconcileError: the tables hold nothing yet, or not all of them have the same last batch, or comparing took
-            longer than maintenance keeps the files of an old version.
+        ReconcileError: the tables hold nothing yet, or not all of them have the same last batch and replay, or
+            comparing took longer than maintenance keeps the files of an old version.
     """
     try:
         return _compare(pipeline)
@@ -139,19 +144,23 @@ def _compare(pipeline: Pipeline) -> Reconciliation:
     root = storage.resolve_root(pipeline.root)
     gold = {f"gold/{name}": (grain, rollup) for name, grain, rollup in pipeline.rollup_tables()}
     silver_name, quarantine_name = f"silver/{pipeline.name}", f"quarantine/{pipeline.name}"
-    tables, head = aligned(root, [silver_name, quarantine_name, *gold])
+    tables, head = aligned(root, [silver_name, quarantine_name, *gold], Replays(root, pipeline))
     name = pipeline.source.topic
     end = head.end.get(name, {})
     start = _readable(pipeline, head.origin.get(name, {}))
 
-    *former, current = _eras(head.past.former)
-    in_silver = _positions(tables[silver_name], current)
-    in_quarantine = _positions(tables[quarantine_name], current)
-    in_topic, altered = _read_topic(pipeline, start, end, tables[quarantine_name], current)
+    silver, quarantine = tables[silver_name], tables[quarantine_name]
+    *silver_before, silver_now = _eras(head.past.former, _arrival(silver))
+    *quarantine_before, quarantine_now = _eras(head.past.former, _arrival(quarantine))
+    in_silver, in_quarantine = _positions(silver, silver_now), _positions(quarantine, quarantine_now)
+    replayed = _replayed(silver, silver_now)
+    # A record in both is doubled, and found as such below.
+    in_topic, altered = _read_topic(pipeline, start, end, _refused(quarantine, quarantine_now) | replayed)
     in_tables = _together(in_silver, in_quarantine, in_topic.keys())
     comparable = {partition: of[of >= start.get(partition, 0)] for partition, of in in_tables.items()}
     before = [
-        _together(*(_positions(tables[table], era) for table in (silver_name, quarantine_name))) for era in former
+        _together(_positions(silver, in_its), _positions(quarantine, in_the_other))
+        for in_its, in_the_other in zip(silver_before, quarantine_before, strict=True)
     ]
     doubled = [
         _differences({partition: _repeated(of) for partition, of in era.items()}) for era in (in_tables, *before)
@@ -164,13 +173,14 @@ def _compare(pipeline: Pipeline) -> Reconciliation:
         records=_size(in_topic),
         silver=_size(in_silver),
         quarantine=_size(in_quarantine),
+        replayed=len(replayed),
         missing=_differences({p: np.setdiff1d(in_topic.get(p, _NONE), of) for p, of in in_tables.items()}),
         doubled=Differences(sum(era.count for era in doubled), [at for era in doubled for at in era.first][:_SHOWN]),
         unknown=_differences({p: np.setdiff1d(of, in_topic.get(p, _NONE)) for p, of in comparable.items()}),
         altered=_differences(altered),
         rollups={
             table: compare_rollup(
-                _joined(tables[silver_name], head.past.joined.get(table)),
+                _joined(silver, head.past.joined.get(table)),
                 tables[table].to_pyarrow_dataset(),
                 rollup,
                 grain,
@@ -213,7 +223,18 @@ def _readable(pipeline: Pipeline, origin: dict[int, int]) -> dict[int, int]:
     return {partition: max(offset, kept.get(partition, (0, 0))[0]) for partition, offset in origin.items()}
 
 
-def _eras(formers: tuple[Former, ...]) -> list[pc.Expression]:
+def _knows_replays(silver: DeltaTable) -> bool:
+    return any(field.name == "_replayed_from" for field in silver.schema().fields)
+
+
+def _arrival(table: DeltaTable) -> pc.Expression:
+    """When the pipeline took a row from the topic: a replay brings it to silver later, maybe from a former content."""
+    if not _knows_replays(table):
+        return pc.field("_ingested_at")
+    return pc.coalesce(pc.field("_replayed_from", "quarantined_at"), pc.field("_ingested_at"))
+
+
+def _eras(formers: tuple[Former, ...], arrival: pc.Expression) -> list[pc.Expression]:
     """A filter for the rows of each former content of the topic, and last the one for what it holds now."""
     left = pc.scalar(True)
     eras: list[pc.Expression] = []
@@ -221,7 +242,7 @@ def _eras(formers: tuple[Former, ...]) -> list[pc.Expression]:
         behind = pc.scalar(False)
         for partition, offset in former.cut.items():
             behind |= (pc.field("_partition") == partition) & (pc.field("_offset") >= offset)
-        inside = behind & (pc.field("_ingested_at") <= _instant(former.mark))
+        inside = behind & (arrival <= _instant(former.mark))
         eras.append(left & inside)
         left &= ~inside
     return [*eras, left]
@@ -232,7 +253,10 @@ def _instant(us: int) -> pa.Scalar:
 
 
 def _joined(silver: DeltaTable, mark: int | None) -> ds.Dataset:
-    """Silver's rows that are in a table which joined at `mark`; all of them for one from the beginning."""
+    """Silver's rows that are in a table which joined at `mark`; all of them for one from the beginning.
+
+    A row that was replayed since counts by its replay, which brought it to both.
+    """
     rows = silver.to_pyarrow_dataset()
     return rows if mark is None else rows.filter(pc.field("_ingested_at") > _instant(mark))
 
@@ -255,11 +279,29 @@ def _positions(table: DeltaTable, era: pc.Expression) -> _Positions:
     return {int(partition): offsets[partitions == partition] for partition in np.unique(partitions)}
 
 
+_Fingerprints = dict[tuple[int, int], bytes]
+"""(partition, offset) → fingerprint of the record that a table keeps. The records themselves may be large."""
+
+
+def _refused(quarantine: DeltaTable, era: pc.Expression) -> _Fingerprints:
+    """The records that quarantine keeps."""
+    columns = {name: pc.field(name) for name in ("_partition", "_offset", "_key", "_value", "_headers")}
+    return _fingerprints(quarantine, columns, era)
+
+
+def _replayed(silver: DeltaTable, era: pc.Expression) -> _Fingerprints:
+    """The records that silver keeps as the lineage of replayed rows."""
+    if not _knows_replays(silver):
+        return {}
+    columns = {name: pc.field(name) for name in ("_partition", "_offset")}
+    columns |= {name: pc.field("_replayed_from", name.removeprefix("_")) for name in ("_key", "_value", "_headers")}
+    return _fingerprints(silver, columns, era & pc.field("_replayed_from").is_valid())
+
+
 def _read_topic(
-    pipeline: Pipeline, start: dict[int, int], end: dict[int, int], quarantine: DeltaTable, era: pc.Expression
+    pipeline: Pipeline, start: dict[int, int], end: dict[int, int], kept: _Fingerprints
 ) -> tuple[_Positions, _Positions]:
-    """(offsets in the topic, offsets whose bytes in quarantine differ from the topic's)."""
-    kept = _fingerprints(quarantine, era)
+    """(offsets in the topic, offsets whose record there has another fingerprint than in `kept`)."""
     source = pipeline.source
     options = librdkafka_options({name: secret.get_secret_value() for name, secret in source.options.items()})
     offsets: dict[int, list[int]] = {partition: [] for partition in end}
@@ -275,14 +317,13 @@ def _read_topic(
     )
 
 
-def _fingerprints(quarantine: DeltaTable, era: pc.Expression) -> dict[tuple[int, int], bytes]:
-    """(partition, offset) → fingerprint of the record that quarantine keeps. The records themselves may be large."""
-    columns = ["_partition", "_offset", "_key", "_value", "_headers"]
+def _fingerprints(table: DeltaTable, columns: dict[str, pc.Expression], rows: pc.Expression) -> _Fingerprints:
+    batches = table.to_pyarrow_dataset().to_batches(columns=columns, filter=rows, batch_size=_ROWS_AT_ONCE)
     return {
         (row["_partition"], row["_offset"]): _fingerprint(
             row["_key"], row["_value"], [(header["key"], header["value"]) for header in row["_headers"] or ()]
         )
-        for batch in quarantine.to_pyarrow_dataset().to_batches(columns=columns, filter=era, batch_size=_ROWS_AT_ONCE)
+        for batch in batches
         for row in batch.to_pylist()
     }
 

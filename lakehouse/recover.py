@@ -19,6 +19,7 @@ from lakehouse.errors import CheckpointError, LakehouseError, OtherTopic, Source
 from lakehouse.sinks.delta_log import TableLog, commit_path, find_head
 from lakehouse.sinks.log_files import LogFiles
 from lakehouse.sinks.onepass import OnePass
+from lakehouse.sinks.replays import Replays
 from lakehouse.sinks.sink import Sink, latest_ingestion, table_problems
 from lakehouse.streaming.checkpoint import Checkpoint
 from lakehouse.streaming.resume import expired, require_same_topic, require_topic, starting_offsets, truncated
@@ -34,7 +35,14 @@ SET_ASIDE = "_set_aside"
 _REPLACEABLE = ("gold/", "bronze/")
 """Tables that can begin anew: silver and quarantine hold every record that they held."""
 
-Kind = Literal["set_log_files_aside", "finish_batch", "rejoin_table", "set_checkpoint_aside", "acknowledge"]
+Kind = Literal[
+    "set_log_files_aside",
+    "set_replays_aside",
+    "finish_batch",
+    "rejoin_table",
+    "set_checkpoint_aside",
+    "acknowledge",
+]
 
 
 @dataclass(frozen=True)
@@ -137,7 +145,7 @@ def make_plan(pipeline: Pipeline) -> Plan:
     end = acknowledgement.end if acknowledgement else last.end if last else None
     return Plan(
         pipeline=pipeline.name,
-        steps=(*repairs, *finish, *rejoining, *checkpoint, *acknowledge),
+        steps=(*repairs, *_replays(one_pass, last), *finish, *rejoining, *checkpoint, *acknowledge),
         lost=lost,
         next_offsets=end,
         acknowledgement=acknowledgement,
@@ -228,13 +236,26 @@ def _repairs(url: str, name: str) -> tuple[list[Step], Batch | None]:
     problem = files.problems.get(version)
     if version > 0 and problem:
         reason = f"{name}, version {version}: {problem}"
-        action = "move the commit aside: its batch is finished from the other tables, or read from Kafka again"
+        action = (
+            "move the commit aside: its batch is finished from the other tables, or read from Kafka again; a replay of"
+            " quarantine is finished from its plan"
+        )
         steps.append(Step("set_log_files_aside", reason, action, (f"{name}/{commit_path(version)}",), name))
         version -= 1
     try:
         return steps, find_head(store, name, version)
     except LakehouseError:
         return [], None
+
+
+def _replays(one_pass: OnePass, last: Batch | None) -> list[Step]:
+    try:
+        if last is None:
+            Replays(one_pass.root, one_pass.pipeline).require_none()
+    except TableLost as error:
+        action = "move them aside: the tables begin anew, without any replay"
+        return [Step("set_replays_aside", error.what, action, paths=(f"_replays/{one_pass.pipeline.name}",))]
+    return []
 
 
 def _finish(last: Batch, heads: dict[str, Batch | None], broken: Container[str]) -> list[Step]:

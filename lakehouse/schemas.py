@@ -47,6 +47,13 @@ VERDICT_DDL = (
 )
 """`VERDICT` in Spark's DDL."""
 
+_JUDGED_BY = [
+    ("replay_id", pa.string()),
+    ("suite_sha256", pa.string()),
+    ("repair", pa.string()),
+    ("repair_sha256", pa.string()),
+]
+
 KAFKA_POSITION = [
     ("_topic", pa.string()),
     ("_partition", pa.int32()),
@@ -59,6 +66,23 @@ RAW = [
     ("_headers", pa.list_(pa.struct([("key", pa.string()), ("value", pa.binary())]))),
 ]
 
+ATTEMPT = pa.struct([*_JUDGED_BY, ("at", TIMESTAMP), ("errors", pa.list_(VERDICT))])
+"""One replay that refused a quarantined row again: by which suite and repair, when, and why."""
+
+LINEAGE = pa.struct(
+    [
+        *_JUDGED_BY,
+        *((name.removeprefix("_"), kind) for name, kind in RAW),
+        ("errors", pa.list_(VERDICT)),
+        ("quarantined_at", TIMESTAMP),
+        ("attempts", pa.list_(ATTEMPT)),
+    ]
+)
+"""Where a replayed row of silver comes from: what let it in, and all that quarantine knew of it, bytes included."""
+
+REPLAY_COLUMNS = ("_replayed_from", "_attempts")
+"""Columns that only a replay fills. Files without them are whole, and a table that lacks one is given it."""
+
 
 def bronze_schema() -> pa.Schema:
     """Every record as Kafka held it."""
@@ -66,14 +90,16 @@ def bronze_schema() -> pa.Schema:
 
 
 def silver_schema(fields: dict[str, EventField]) -> pa.Schema:
-    """The event's own fields, where it stood in Kafka, and the warnings it carries."""
+    """The event's own fields, where it stood in Kafka, the warnings it carries, and its way through quarantine."""
     event = [(name, ARROW_TYPES[field.type]) for name, field in fields.items()]
-    return pa.schema([*event, *KAFKA_POSITION, ("_ingested_at", TIMESTAMP), ("_warnings", pa.list_(VERDICT))])
+    judged = [("_ingested_at", TIMESTAMP), ("_warnings", pa.list_(VERDICT)), ("_replayed_from", LINEAGE)]
+    return pa.schema([*event, *KAFKA_POSITION, *judged])
 
 
 def quarantine_schema() -> pa.Schema:
-    """The raw bytes of a refused record, and every reason against it."""
-    return pa.schema([*KAFKA_POSITION, *RAW, ("_errors", pa.list_(VERDICT)), ("_ingested_at", TIMESTAMP)])
+    """The raw bytes of a refused record, every reason against it, and the replays that refused it again."""
+    judged = [("_errors", pa.list_(VERDICT)), ("_ingested_at", TIMESTAMP), ("_attempts", pa.list_(ATTEMPT))]
+    return pa.schema([*KAFKA_POSITION, *RAW, *judged])
 
 
 def gold_schema(rollup: Rollup, fields: dict[str, EventField]) -> pa.Schema:

@@ -19,7 +19,8 @@ import pyarrow.parquet as pq
 from lakehouse.errors import TableError
 from lakehouse.maintenance.view import rewritten_path
 from lakehouse.rollups.merge import merge_partials
-from lakehouse.sinks.files import DataFile
+from lakehouse.schemas import REPLAY_COLUMNS
+from lakehouse.sinks.files import DataFile, conform
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -135,7 +136,7 @@ def _groups(store: ObjectStore, name: str, live: LiveFile, form: Form) -> Iterat
     if live.rows is not None and file.metadata.num_rows != live.rows:
         what = f"it holds {file.metadata.num_rows} rows, not the {live.rows} of the log"
         raise UnreadableFileError(live.path, what, table=name)
-    if missing := set(form.schema.names).difference(file.schema_arrow.names):
+    if missing := set(form.schema.names).difference(file.schema_arrow.names, REPLAY_COLUMNS):
         raise UnreadableFileError(live.path, f"it lacks {', '.join(sorted(missing))}", table=name)
     leaves = [file.schema.column(index).path for index in range(len(file.schema.names))]
     keys = [leaves.index(key) for key in form.keys]
@@ -178,7 +179,7 @@ def _read(group: _Group, name: str, form: Form) -> pa.Table:
     try:
         rows = group.file.read_row_group(group.index, columns=form.schema.names, use_threads=False)
         # Casting costs as much as reading a small file, and nearly none needs it.
-        return rows if rows.schema.equals(form.schema) else rows.select(form.schema.names).cast(form.schema)
+        return rows if rows.schema.equals(form.schema) else conform(rows, form.schema)
     except (pa.ArrowException, OSError) as error:
         raise UnreadableFileError(group.path, str(error), table=name) from error
 

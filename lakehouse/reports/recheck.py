@@ -14,6 +14,7 @@ from lakehouse.quality.rules import compile_rules
 from lakehouse.quality.verdicts import judge
 from lakehouse.reports.population import LAYER, POSITION, judged_by, read_population
 from lakehouse.sinks.aligned import aligned
+from lakehouse.sinks.replays import Replays
 
 if TYPE_CHECKING:
     from pyspark.sql import Column, DataFrame, SparkSession
@@ -94,7 +95,9 @@ def recheck(spark: SparkSession, pipeline: Pipeline, span: Span) -> Recheck:
         ReconcileError, TableError: the tables cannot be read at versions of one batch.
     """
     root = storage.resolve_root(pipeline.root)
-    tables, _ = aligned(root, [f"{layer}/{pipeline.name}" for layer in ("silver", "quarantine")])
+    tables, _ = aligned(
+        root, [f"{layer}/{pipeline.name}" for layer in ("silver", "quarantine")], Replays(root, pipeline)
+    )
     versions = {name.partition("/")[0]: table.version() for name, table in tables.items()}
     population = read_population(spark, pipeline, versions, span)
     archive = Archive(root)

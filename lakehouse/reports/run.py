@@ -20,6 +20,7 @@ from lakehouse.reports.page import render
 from lakehouse.reports.population import read_population
 from lakehouse.reports.results import append_once
 from lakehouse.sinks.aligned import aligned
+from lakehouse.sinks.replays import Replays
 
 if TYPE_CHECKING:
     from pyspark.sql import SparkSession
@@ -181,7 +182,9 @@ def run_report(spark: SparkSession, pipeline: Pipeline, span: Span, *, run_id: s
     suite = load_suite(pipeline.quality.suite)
     check_columns(suite, {name: field.type for name, field in pipeline.source.fields.items()})
     root = storage.resolve_root(pipeline.root)
-    tables, _ = aligned(root, [f"{layer}/{pipeline.name}" for layer in ("silver", "quarantine")])
+    tables, _ = aligned(
+        root, [f"{layer}/{pipeline.name}" for layer in ("silver", "quarantine")], Replays(root, pipeline)
+    )
     versions = {name.partition("/")[0]: table.version() for name, table in tables.items()}
     recorded_rows = None
     if span.start is None and span.end is None:

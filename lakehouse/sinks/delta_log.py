@@ -29,6 +29,7 @@ from obstore.exceptions import AlreadyExistsError
 
 from lakehouse.chain import COMMIT_KEY, Batch, decide, describe, encode
 from lakehouse.errors import ChainError, SecondDriver, TableDamaged, TableError, UnknownHistory
+from lakehouse.schemas import REPLAY_COLUMNS
 from lakehouse.storage import open_store
 
 if TYPE_CHECKING:
@@ -38,7 +39,8 @@ if TYPE_CHECKING:
 
     from lakehouse.chain import Add
 
-_ENGINE = "lakehouse/0.1.0"
+ENGINE = "lakehouse/0.1.0"
+"""How commits name their writer."""
 _NEWEST_VERSIONS = 1_000
 """How many commits are searched backwards for the last one of the pipeline; after its last batch come only
 rewrites, which end by themselves once there are few files left to merge."""
@@ -47,6 +49,9 @@ _STALL_S = 30.0
 _FENCE = 0.5
 """Share of the retention after which a rewrite that has not been committed is given up."""
 _SEE_DOCTOR = "`lakehouse doctor` says what to do; nothing was written"
+
+_ACTIONS_KEY = "lakehouseActions"
+"""Key in a commit's `commitInfo` of how many actions the commit has, itself among them: a cut one is recognised."""
 
 Actions = list[dict[str, Any]]
 """What one commit says: each action is a dict with its kind as the one key."""
@@ -152,8 +157,12 @@ class TableLog:
             )
         return cls(name, store, table.version(), head, table.schema())
 
-    def append(self, batch: Batch) -> bool:
+    def append(self, batch: Batch, also: Sequence[dict[str, Any]] = ()) -> bool:
         """Commit the batch's files for this table, exactly once.
+
+        Args:
+            batch: which.
+            also: actions that the same commit holds beside it.
 
         Returns:
             False where the table has this batch already.
@@ -170,7 +179,7 @@ class TableLog:
             self._admit(interposed, batch)
             return True
 
-        self._commit(_append_actions(batch, batch.adds[self.name]), admit)
+        self.commit([*_append_actions(batch, batch.adds[self.name]), *also], admit)
         self.head = batch
         return True
 
@@ -200,9 +209,9 @@ class TableLog:
             )
             return not touched and commit_info(interposed).get("timestamp", 0) <= latest_ms
 
-        return self._commit(_rewrite_actions(removed, adds), admit)
+        return self.commit(_rewrite_actions(removed, adds), admit)
 
-    def _commit(self, actions: Actions, admit: Callable[[Actions], bool]) -> bool:
+    def commit(self, actions: Actions, admit: Callable[[Actions], bool]) -> bool:
         """Put `actions` at the next free version.
 
         Args:
@@ -213,7 +222,7 @@ class TableLog:
             Whether the actions are in the log.
         """
         txn_id = str(uuid.uuid4())
-        actions[0]["commitInfo"]["txnId"] = txn_id
+        actions[0]["commitInfo"] |= {"txnId": txn_id, _ACTIONS_KEY: len(actions)}
         body = b"\n".join(orjson.dumps(action, option=orjson.OPT_NON_STR_KEYS) for action in actions)
         while not self._put(self.version + 1, body):
             interposed = _read(self.store, self.name, self.version + 1)
@@ -281,7 +290,7 @@ def _append_actions(batch: Batch, adds: list[Add]) -> Actions:
             "epochId": str(batch.batch_id),
         },
         "isBlindAppend": True,
-        "engineInfo": _ENGINE,
+        "engineInfo": ENGINE,
         "userMetadata": encode(batch),
         COMMIT_KEY: batch.to_json(),
     }
@@ -302,7 +311,7 @@ def _rewrite_actions(removed: Sequence[tuple[str, int]], adds: Sequence[Add]) ->
             "numAddedBytes": str(sum(add["size"] for add in adds)),
         },
         "isBlindAppend": False,
-        "engineInfo": _ENGINE,
+        "engineInfo": ENGINE,
     }
     gone = {"deletionTimestamp": now_ms, "dataChange": False, "extendedFileMetadata": True, "partitionValues": {}}
     return [
@@ -310,6 +319,32 @@ def _rewrite_actions(removed: Sequence[tuple[str, int]], adds: Sequence[Add]) ->
         *({"remove": {"path": path, "size": size, **gone}} for path, size in removed),
         *({"add": add} for add in adds),
     ]
+
+
+def add_replay_columns(url: str, log: TableLog, schema: pa.Schema) -> TableLog:
+    """Give a table of an earlier version the columns that replays fill; every row of it has null there.
+
+    Returns:
+        The table as it is then.
+
+    Raises:
+        TableError: where its columns cannot be added to.
+    """
+    known = {field.name for field in log.columns.fields}
+    missing = [field for field in schema if field.name in REPLAY_COLUMNS and field.name not in known]
+    if not missing:
+        return log
+    try:
+        DeltaTable(url).alter.add_columns(Schema.from_arrow(pa.schema(missing)).fields)
+    except DeltaError as error:
+        raise TableError(
+            f"the columns {[field.name for field in missing]} cannot be added to the table: {first_line(error)}",
+            where=f"table {log.name} at {url}",
+            remedy="stop other writers of the table and start again",
+        ) from error
+    found = TableLog.find(url, log.name)
+    assert found is not None, "a table that was altered is there"  # noqa: S101 - just altered
+    return found
 
 
 def require_columns(columns: Schema, schema: pa.Schema, name: str) -> None:
@@ -328,13 +363,18 @@ def require_columns(columns: Schema, schema: pa.Schema, name: str) -> None:
         return
     found = {field.name: field for field in columns.fields}
     asked = {field.name: field for field in wanted.fields}
+    earlier = asked.keys() - found.keys() and not asked.keys() - found.keys() - set(REPLAY_COLUMNS)
     raise TableError(
         "the table's columns are not those of the pipeline:"
         f" missing {[name for name in asked if name not in found]},"
         f" unexpected {[name for name in found if name not in asked]},"
         f" of another type {[name for name in asked if name in found and asked[name] != found[name]]}",
         where=f"table {name}",
-        remedy="undo the edit of the pipeline's file, or give the pipeline another name or root",
+        remedy=(
+            "the table is of an earlier version: start the pipeline once, which adds them"
+            if earlier
+            else "undo the edit of the pipeline's file, or give the pipeline another name or root"
+        ),
     )
 
 
@@ -431,6 +471,7 @@ def parse_actions(body: bytes, *, where: str) -> Actions:
 
     Raises:
         TableDamaged: where a line is not JSON, or there is none: delta-rs reads an empty file as an empty commit.
+            Or where it was cut at the end of a line, which delta-rs reads as a smaller one.
     """
     try:
         actions = [orjson.loads(line) for line in body.splitlines() if line.strip()]
@@ -438,6 +479,10 @@ def parse_actions(body: bytes, *, where: str) -> Actions:
         raise TableDamaged(f"a commit of the log is torn: {error}", where=where, remedy=_SEE_DOCTOR) from error
     if not actions:
         raise TableDamaged("a commit of the log is empty", where=where, remedy=_SEE_DOCTOR)
+    stated = commit_info(actions).get(_ACTIONS_KEY, len(actions))
+    if len(actions) != stated:
+        what = f"a commit of the log is cut: it has {len(actions)} of its {stated} actions"
+        raise TableDamaged(what, where=where, remedy=_SEE_DOCTOR)
     return actions
 
 
@@ -456,7 +501,7 @@ def commit_path(version: int) -> str:
 
 
 def commit_info(actions: Actions) -> dict[str, Any]:
-    """The commit's `commitInfo`; empty where its writer gave none."""
+    """What the commit tells of itself; empty where it tells nothing."""
     for action in actions:
         if "commitInfo" in action:
             info: dict[str, Any] = action["commitInfo"]

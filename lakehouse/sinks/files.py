@@ -42,6 +42,15 @@ def write_file(root: str, name: str, rows: pa.Table, event_time: str) -> Add:
     return file.put(open_store(f"{root}/{name}"), f"part-{uuid.uuid4()}.parquet", data_change=True)
 
 
+def conform(rows: pa.Table, schema: pa.Schema) -> pa.Table:
+    """A file's rows in the columns of its table; those that the file lacks, as it may `REPLAY_COLUMNS`, are null."""
+    columns = {
+        field.name: rows[field.name] if field.name in rows.column_names else pa.nulls(rows.num_rows, field.type)
+        for field in schema
+    }
+    return pa.table(columns).cast(schema)
+
+
 class DataFile:
     """One Parquet file while it is being written, in memory, row group by row group."""
 

@@ -19,7 +19,15 @@ import pyarrow.compute as pc
 from lakehouse.quality.observe import Wanted
 from lakehouse.quality.reasons import Reasons, within_python
 from lakehouse.rollups.partials import aggregate
-from lakehouse.schemas import TIMESTAMP, VERDICT, bronze_schema, gold_schema, quarantine_schema, silver_schema
+from lakehouse.schemas import (
+    REPLAY_COLUMNS,
+    TIMESTAMP,
+    VERDICT,
+    bronze_schema,
+    gold_schema,
+    quarantine_schema,
+    silver_schema,
+)
 from lakehouse.sinks.files import write_file
 from lakehouse.transforms.contract import Contract
 
@@ -140,7 +148,9 @@ class OnePass:
     def _written(self, name: str, rows: pa.Table) -> dict[str, Any] | None:
         if not rows.num_rows:
             return None
-        schema = self.schemas()[name]
+        # A stream's rows have no replay behind them: their files are as small as they can be.
+        unused = [column for column in REPLAY_COLUMNS if column not in rows.column_names]
+        schema = pa.schema([field for field in self.schemas()[name] if field.name not in unused])
         table = rows.select(schema.names).cast(schema)
         add = write_file(self.root, name, table, self.pipeline.event_time.column)
         return {"table_name": name, "adds": orjson.dumps([add]), "partials": None}

@@ -14,12 +14,14 @@ from deltalake import DeltaTable
 
 from lakehouse.chain import Batch, Past, describe, extend_origin, follows, leading
 from lakehouse.errors import ChainError, TableLost
-from lakehouse.sinks.delta_log import TableLog, require_columns
+from lakehouse.lock import replay_lock
+from lakehouse.sinks.delta_log import TableLog, add_replay_columns, require_columns
 from lakehouse.sinks.files import write_file
 from lakehouse.sinks.onepass import OBSERVED
+from lakehouse.sinks.replays import Replays, reached
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+    from collections.abc import Collection, Iterable, Iterator, Mapping
 
     from lakehouse.chain import Add, Offsets
     from lakehouse.errors import LakehouseError
@@ -41,10 +43,11 @@ class Sink:
 
     @classmethod
     def open(cls, one_pass: OnePass, *, joining: Collection[str] = ()) -> Sink:
-        """Open every table, made where missing, and finish a batch that had reached only some of them.
+        """Open every table, made where missing, and finish a batch and a replay that had reached only some of them.
 
-        The batch is finished in every table that it names, before the pipeline's file is looked at: also in one
-        that the file no longer has, or has with other columns.
+        Both are finished in every table that they name, before the pipeline's file is looked at: also in one that
+        the file no longer has, or has with other columns. A table that joins does so after that: what silver holds
+        by then is none of its.
 
         Args:
             one_pass: names the tables.
@@ -56,23 +59,33 @@ class Sink:
         """
         schemas = one_pass.schemas()
         retention = one_pass.pipeline.maintenance.retention
+        replays = Replays(one_pass.root, one_pass.pipeline)
         found = find_tables(one_pass.root, schemas)
         last = leading(log.head for log in found.values())
-        if last is not None:
+        if last is None:
+            replays.require_none()
+        else:
             heads = {name: log.head for name, log in found.items()}
             for name, problem in table_problems(last, heads, schemas):
                 if name not in joining:
                     raise problem
             retired = find_tables(one_pass.root, [name for name in last.adds if name not in schemas])
             _finish(last, {**found, **retired})
+            replays.finish(without=[name for name in schemas if name not in found or found[name].head is None])
         logs = {
-            name: found.get(name) or TableLog.open(f"{one_pass.root}/{name}", name, schema, retention=retention)
+            name: add_replay_columns(f"{one_pass.root}/{name}", found[name], schema)
+            if name in found
+            else TableLog.open(f"{one_pass.root}/{name}", name, schema, retention=retention)
             for name, schema in schemas.items()
         }
         for name, log in logs.items():
             require_columns(log.columns, schemas[name], name)
-        if last is not None:
-            join(last, [log for log in logs.values() if log.head is None], one_pass.root)
+        joining_now = [log for log in logs.values() if log.head is None]
+        if last is not None and joining_now:
+            # A replay that is judging has not seen these tables, and may reach silver after they have joined.
+            with replay_lock(one_pass.root, one_pass.pipeline.name):
+                number = replays.finish(without=[log.name for log in joining_now])
+                join(last, joining_now, one_pass.root, number)
         return cls(one_pass, logs)
 
     @property
@@ -136,15 +149,7 @@ class Sink:
             ChainError: where the batch does not follow what the tables hold; no table got it then, or those
                 that did are finished from their own commits at the next start.
         """
-        files, partials = _collect(answers, self._logs)
-        for name, tables in partials.items():
-            rows = pa.concat_tables(tables)
-            rows = rows.append_column("_batch_id", pa.array([batch.batch_id] * rows.num_rows, pa.int64()))
-            schema = self._one_pass.schemas()[name]
-            files[name].append(
-                write_file(self._one_pass.root, name, rows.select(schema.names).cast(schema), "max_event_time")
-            )
-        return self._commit(replace(batch, adds=files))
+        return self._commit(replace(batch, adds=collect_files(self._one_pass, answers, batch.batch_id)))
 
     def close(self) -> None:
         """Let the commit threads go."""
@@ -232,14 +237,19 @@ def _finish(last: Batch, logs: dict[str, TableLog]) -> None:
             log.append(last)
 
 
-def join(last: Batch, joining: list[TableLog], root: str) -> None:
-    """Let tables join that the pipeline did not have before: their first commit says from where on they count."""
-    if not joining:
-        return
+def join(last: Batch, joining: list[TableLog], root: str, number: int) -> None:
+    """Let tables join that the pipeline did not have before: their first commit says from where on they count.
+
+    Args:
+        last: the batch behind which they join.
+        joining: the tables, which are empty.
+        root: resolved root of the tables.
+        number: of the last replay, which is behind them too.
+    """
     mark = latest_ingestion(root, last)
     for log in joining:
         logger.warning("%s joins the pipeline at %s", log.name, describe(last.end))
-        log.append(last.with_joined(log.name, mark))
+        log.append(last.with_joined(log.name, mark), [reached(number)] if number else [])
 
 
 def latest_ingestion(root: str, head: Batch) -> int:
@@ -255,10 +265,10 @@ def latest_ingestion(root: str, head: Batch) -> int:
     return latest
 
 
-def _collect(
-    answers: Iterable[Answer], names: Iterable[str]
-) -> tuple[dict[str, list[Add]], dict[str, Sequence[pa.Table]]]:
-    files: dict[str, list[Add]] = {name: [] for name in names}
+def collect_files(one_pass: OnePass, answers: Iterable[Answer], batch_id: int | None) -> dict[str, list[Add]]:
+    """Table → the files that the tasks wrote for it; their partial aggregates are written here, a file per rollup."""
+    schemas = one_pass.schemas()
+    files: dict[str, list[Add]] = {name: [] for name in schemas}
     partials: dict[str, list[pa.Table]] = {}
     for name, adds, stream in answers:
         if name == OBSERVED:
@@ -267,4 +277,9 @@ def _collect(
             files[name].extend(orjson.loads(adds))
         if stream is not None:
             partials.setdefault(name, []).append(pa.ipc.open_stream(stream).read_all())
-    return files, dict(partials)
+    for name, tables in partials.items():
+        rows = pa.concat_tables(tables)
+        rows = rows.append_column("_batch_id", pa.array([batch_id] * rows.num_rows, pa.int64()))
+        rows = rows.select(schemas[name].names).cast(schemas[name])
+        files[name].append(write_file(one_pass.root, name, rows, "max_event_time"))
+    return files

@@ -117,13 +117,13 @@ def _file_listed_twice(patches: Patches) -> None:
 
 
 def _file_forgotten(patches: Patches) -> None:
-    collect = sink._collect  # noqa: SLF001
+    collect = sink.collect_files
 
-    def fewer(answers: Any, names: Any) -> Any:  # noqa: ANN401
-        files, partials = collect(answers, names)
-        return {name: adds[:-1] if name.startswith("silver/") else adds for name, adds in files.items()}, partials
+    def fewer(*arguments: Any) -> Any:  # noqa: ANN401
+        files = collect(*arguments)
+        return {name: adds[:-1] if name.startswith("silver/") else adds for name, adds in files.items()}
 
-    patches.set(sink, "_collect", fewer)
+    patches.set(sink, "collect_files", fewer)
 
 
 def _half_batch_not_finished(patches: Patches) -> None:
@@ -191,13 +191,13 @@ def _offsets_off_by_one(patches: Patches) -> None:
 
 
 def _partials_merged_twice(patches: Patches) -> None:
-    collect = sink._collect  # noqa: SLF001
+    collect = sink.collect_files
 
-    def doubled(answers: Any, names: Any) -> Any:  # noqa: ANN401
-        files, partials = collect(answers, names)
-        return files, {name: [*tables, *tables] for name, tables in partials.items()}
+    def doubled(one_pass: Any, answers: Any, batch_id: Any) -> Any:  # noqa: ANN401
+        twice = [answer for answer in answers if answer[2] is not None]
+        return collect(one_pass, [*answers, *twice], batch_id)
 
-    patches.set(sink, "_collect", doubled)
+    patches.set(sink, "collect_files", doubled)
 
 
 # --- tasks ---

@@ -133,9 +133,14 @@ class Contract:
 def quote(value: object) -> str:
     """A value as JSON that a page may safely show: no control or invisible characters, cut to `SHOWN` characters."""
     text = value if isinstance(value, str) else _beginning(value)
-    visible = "".join("·" if _is_invisible(char) else char for char in text[: SHOWN + 1])
+    visible = printable(text[: SHOWN + 1])
     cut = visible if len(visible) <= SHOWN else visible[: SHOWN - 1] + "…"
     return f'"{cut}"' if isinstance(value, str) and not isinstance(value, _Number) else cut
+
+
+def printable(text: str) -> str:
+    """The text without control and invisible characters, which could move a terminal's cursor or turn its letters."""
+    return "".join("·" if _is_invisible(char) else char for char in text)
 
 
 class _Number(str):

@@ -49,7 +49,7 @@ _OPTIONS = _STRICT | {"columnNameOfCorruptRecord": _CORRUPT}
 
 
 def position(records: DataFrame) -> DataFrame:
-    """Kafka's columns under their names in the tables.
+    """Kafka's columns under their names in the tables; columns that have such a name (`_…`) already go on as they are.
 
     No column here or below may hold the batch's own time: as a literal it would be part of the generated code,
     which Spark would then compile anew for every micro-batch and never warm up.
@@ -62,6 +62,7 @@ def position(records: DataFrame) -> DataFrame:
         F.col("key").alias("_key"),
         F.col("value").alias("_value"),
         F.col("headers").alias("_headers"),
+        *(name for name in records.columns if name.startswith("_")),
     )
 
 
