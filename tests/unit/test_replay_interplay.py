@@ -32,6 +32,7 @@ from lakehouse.recover import carry_out, make_plan
 from lakehouse.repair import Repair
 from lakehouse.replay import Replay, replay
 from lakehouse.schemas import TIMESTAMP, quarantine_schema, silver_schema
+from lakehouse.sinks import aligned
 from lakehouse.sinks import sink as sinks
 from lakehouse.sinks.delta_log import TableLog
 from lakehouse.sinks.onepass import OnePass
@@ -123,7 +124,7 @@ class World:
         read = list(records)
         monkeypatch.setattr(kafka_admin, "offsets", lambda *_: {0: (0, len(read))})
         monkeypatch.setattr(kafka_topic, "read_range", lambda *_: iter(read))
-        monkeypatch.setattr(reconcile, "_ALIGN_S", 0)
+        monkeypatch.setattr(aligned, "_ALIGN_S", 0)
         return reconcile.reconcile(self.pipeline)
 
 
