@@ -20,7 +20,7 @@ from pyspark.sql import functions as F
 
 from lakehouse.quality.rules import compile_rules
 from lakehouse.quality.suite import parse_suite
-from lakehouse.quality.verdicts import judge
+from lakehouse.quality.verdicts import mark
 
 if TYPE_CHECKING:
     from pyspark.sql import Column, DataFrame
@@ -125,11 +125,11 @@ def measure(spark: SparkSession, events: DataFrame, count: int, repeats: int) ->
 
 
 def judged_by(events: DataFrame, count: int) -> DataFrame:
-    """The events with the verdicts of so many rules; none at all still adds the two empty columns."""
+    """The events marked by so many rules."""
     if count == 0:
-        return judge(events, [])
+        return mark(events, [])
     text = json.dumps({"name": "benchmark", "expectations": expectations(count)})
-    return judge(events, compile_rules(parse_suite(text, source="benchmark")))
+    return mark(events, compile_rules(parse_suite(text, source="benchmark")))
 
 
 def task_cpu(spark: SparkSession) -> float:

@@ -113,15 +113,12 @@ def run(
     root = storage.resolve_root(pipeline.root)
     one_pass = OnePass(root, pipeline, storage.storage_environment(), Reasons.by(suite), Wanted.by(suite))
 
-    archive = Archive(root)
     with (
         driver_lock(checkpoint.url),
         closing(Sink.open(one_pass)) as sink,
         closing(Watch(root, pipeline.name, suite)) as watch,
     ):
-        archive.keep(suite)
-        if sink.head:
-            archive.note(sink.head)
+        archive = Archive.of(root, suite, sink.head)
         guard = TopicGuard(pipeline.source, sink.head)
         starting = starting_offsets(sink.head, checkpoint)
         records = kafka.read_stream(spark, pipeline.source, guard.partitions, starting)
@@ -137,7 +134,7 @@ def run(
             answers = results.collect()
             ran = time.perf_counter()
             observation = watch.look(answers)
-            batch = sink.next_batch(_query_id(checkpoint), batch_id, start, end, suite.sha256, guard.topic_ids)
+            batch = sink.next_batch(checkpoint.running_query_id(), batch_id, start, end, suite.sha256, guard.topic_ids)
             whole = sink.write(batch, answers)
             committed = time.perf_counter()
             archive.note(whole)
@@ -149,9 +146,3 @@ def run(
         on_start()
         with guard.explaining(lambda: sink.head):
             streaming.await_end(running, handler, stop, watch=guard.watch)
-
-
-def _query_id(checkpoint: Checkpoint) -> str:
-    query_id = checkpoint.query_id()
-    assert query_id is not None, "a running query has written its id"  # noqa: S101 - Spark writes it before batch 0
-    return query_id

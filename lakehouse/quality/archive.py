@@ -57,6 +57,15 @@ class Archive:
         self._store = open_store(self._url)
         self._noted: dict[str, str] = {}
 
+    @classmethod
+    def of(cls, root: str, suite: Suite, head: Batch | None) -> Archive:
+        """The archive at a start: the suite in use is kept, and the use that `head`, the last batch, began is noted."""
+        archive = cls(root)
+        archive.keep(suite)
+        if head is not None:
+            archive.note(head)
+        return archive
+
     def keep(self, suite: Suite) -> None:
         """Store the suite's file under its fingerprint, unless it is there."""
         self._put(f"{suite.sha256}.json", suite.document)

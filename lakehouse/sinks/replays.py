@@ -8,7 +8,7 @@ Silver and gold come first, so that at no moment a record is in no table; quaran
 refused ones gain an entry in `_attempts`.
 
 A replay's commit carries no batch, so the pipeline's chain of offsets steps over it as over maintenance.
-docs/adr/0018-replay-by-plan.md says why it is built this way.
+docs/adr/0017-replay-by-plan.md says why it is built this way.
 """
 
 from __future__ import annotations

@@ -80,6 +80,12 @@ class Checkpoint:
         """
         return None if self._read(_INITIAL) is None else self._offsets(_INITIAL)
 
+    def running_query_id(self) -> str:
+        """Id of the query that runs on this checkpoint: Spark writes it before the first batch."""
+        query_id = self.query_id()
+        assert query_id is not None, "a running query has written its id"  # noqa: S101 - see above
+        return query_id
+
     def last_planned(self) -> Planned | None:
         """The newest micro-batch in the offset log; None before the first.
 

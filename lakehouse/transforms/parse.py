@@ -3,7 +3,7 @@
 Parsing is permissive: no record is dropped and none raises. A record that does not fit is only marked here;
 `transforms.contract` says why, outside Spark's plan, where the few such records cost little and the many good
 ones nothing. (Reasons built as Columns made the plan so large that planning it took longer than running it:
-docs/adr/0009-verdict-bits.md.)
+docs/adr/0009-reasons-outside-the-plan.md.)
 """
 
 from __future__ import annotations
