@@ -145,6 +145,32 @@ CASES = [
         regex_list=["a", "b"],
     ),
     case(
+        "expect_column_values_to_match_like_pattern",
+        "s string",
+        [("eu-west", False), ("eu-\n", False), ("EU-west", True), ("xeu-", True), ("", True), (None, False)],
+        like_pattern="eu-%",
+    ),
+    case(
+        "expect_column_values_to_not_match_like_pattern",
+        "s string",
+        [("5%", True), ("5x", False), ("5%\n", False), (None, False)],
+        like_pattern="_!%",
+        escape="!",
+    ),
+    case(
+        "expect_column_values_to_match_like_pattern_list",
+        "s string",
+        [("ab", False), ("a", True), ("b", True), (None, False)],
+        like_pattern_list=["a%", "%b"],
+        match_on="all",
+    ),
+    case(
+        "expect_column_values_to_not_match_like_pattern_list",
+        "s string",
+        [("ab", True), ("b", True), ("c", False), (None, False)],
+        like_pattern_list=["a%", "b"],
+    ),
+    case(
         "expect_column_pair_values_a_to_be_greater_than_b",
         "a long, b long",
         [
