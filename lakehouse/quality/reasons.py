@@ -27,12 +27,13 @@ COUNTED = "_counted"
 """Rule ids of the failing rules whose failures no verdict records."""
 BITS = 62
 """Rules in one word: a 64-bit integer that stays positive."""
+_WORD = "_failed_"
 _ROWS_AS_OBJECTS = 256
 
 
 def word(number: int) -> str:
     """Name of the column that holds the marks of rules number × `BITS` and following."""
-    return f"_failed_{number}"
+    return f"{_WORD}{number}"
 
 
 @dataclass(frozen=True)
@@ -61,7 +62,10 @@ class Reasons:
         Returns:
             rows without the words. The lists are empty, never null, where a row fails nothing.
         """
-        marks = [rows[word(number)].to_numpy() for number in range(-(-len(self.expectations) // BITS))]
+        marks = [rows[name].to_numpy() for name in rows.column_names if name.startswith(_WORD)]
+        if len(marks) != -(-len(self.expectations) // BITS):
+            message = f"{len(marks)} words of marks for {len(self.expectations)} rules: the rows are of another suite"
+            raise AssertionError(message)
         failing = np.flatnonzero(np.logical_or.reduce(marks)) if marks else np.empty(0, np.int64)
         found: dict[str, list[tuple[int, Any]]] = {ERRORS: [], WARNINGS: []}
         if any(one.stream in ("metric", "fail") for one in self.expectations):
@@ -73,7 +77,7 @@ class Reasons:
                 for number, one in enumerate(self.expectations):
                     if marks[number // BITS][index] >> (number % BITS) & 1:
                         self._add(found, index, one, row)
-        rows = rows.drop_columns([name for name in rows.column_names if name.startswith("_failed_")])
+        rows = rows.drop_columns([name for name in rows.column_names if name.startswith(_WORD)])
         for name, pairs in found.items():
             rows = rows.append_column(name, _lists(pairs, rows.num_rows, pa.string() if name == COUNTED else VERDICT))
         return rows

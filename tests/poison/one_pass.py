@@ -9,6 +9,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from lakehouse.pipeline import judged_rows
+from lakehouse.quality.reasons import Reasons
 from lakehouse.quality.suite import load_suite
 from lakehouse.schemas import TIMESTAMP
 from lakehouse.sinks.onepass import RESULT_DDL, OnePass
@@ -60,8 +61,9 @@ def kafka_records(spark: SparkSession, cases: Iterable[Case], file: Path) -> Dat
 
 def written(pipeline: Pipeline, records: DataFrame, root: Path) -> dict[str, list[dict[str, Any]]]:
     """Run the one pass over the records and read back the files that it names: table → rows."""
-    one_pass = OnePass(str(root), pipeline, {})
-    judged = judged_rows(records, pipeline, load_suite(pipeline.quality.suite))
+    suite = load_suite(pipeline.quality.suite)
+    one_pass = OnePass(str(root), pipeline, {}, Reasons.by(suite))
+    judged = judged_rows(records, pipeline, suite)
     answers = judged.mapInArrow(one_pass, RESULT_DDL).collect()
     found: dict[str, list[dict[str, Any]]] = {one_pass.silver: [], one_pass.quarantine: []}
     for answer in answers:

@@ -11,6 +11,7 @@ import pyarrow as pa
 from pyspark.sql import functions as F
 
 from lakehouse.pipeline import judged_rows
+from lakehouse.quality.reasons import Reasons
 from lakehouse.quality.suite import load_suite
 from lakehouse.session import STREAMING
 from lakehouse.sinks.onepass import CHUNK_BYTES, RESULT_DDL, OnePass
@@ -58,7 +59,8 @@ def test_a_batch_of_large_values_takes_the_memory_of_a_few(spark: SparkSession, 
         F.lit(None).cast("array<struct<key:string,value:binary>>").alias("headers"),
     )
     pipeline = poisoned_pipeline(tmp_path)
-    one_pass = OnePass(str(tmp_path), pipeline, {})
+    suite = load_suite(pipeline.quality.suite)
+    one_pass = OnePass(str(tmp_path), pipeline, {}, Reasons.by(suite))
 
     def with_memory(batches: Iterator[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
         before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
@@ -67,9 +69,9 @@ def test_a_batch_of_large_values_takes_the_memory_of_a_few(spark: SparkSession, 
         memory = {"table_name": "memory", "adds": str(grown).encode(), "partials": None}
         yield from [*answers, pa.RecordBatch.from_pylist([memory], schema=answers[0].schema)]
 
-    judged = judged_rows(records, pipeline, load_suite(pipeline.quality.suite))
+    judged = judged_rows(records, pipeline, suite)
     *answers, memory = judged.mapInArrow(with_memory, RESULT_DDL).collect()
-    adds = [add for answer in answers for add in orjson.loads(answer["adds"])]
+    adds = [add for answer in answers for add in orjson.loads(answer["adds"] or b"[]")]
     rows = [orjson.loads(add["stats"])["numRecords"] for add in adds]
     assert sum(rows) == count
     # A file is full at `CHUNK_BYTES`, give or take one of Spark's batches, and a batch is full with its last value.

@@ -11,6 +11,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
+from lakehouse.quality.reasons import word
 from lakehouse.schemas import KAFKA_POSITION, RAW, TIMESTAMP, quarantine_schema, silver_schema
 from lakehouse.sinks.files import write_file
 from lakehouse.sinks.onepass import CHUNK_BYTES, OnePass, chunks
@@ -129,3 +130,10 @@ def test_a_refused_record_may_have_any_kafka_time(tmp_path: Path) -> None:
         "contract.json",
         "contract.empty",
     ]
+
+
+def test_marks_of_another_suite_are_never_passed_over(tmp_path: Path) -> None:
+    one_pass = OnePass(str(tmp_path), small_pipeline(tmp_path), {})
+    rows = pa.RecordBatch.from_pydict({word(0): [1]})
+    with pytest.raises(AssertionError, match="1 words of marks for 0 rules"):
+        list(one_pass(iter([rows])))
