@@ -15,7 +15,7 @@ from lakehouse.config.models import parse_duration
 from lakehouse.errors import ConfigError
 from lakehouse.quality.reasons import ERRORS, WARNINGS
 from lakehouse.quality.verdicts import REASONS_DDL
-from lakehouse.schemas import silver_schema
+from lakehouse.schemas import REPLAY_COLUMNS, silver_schema
 from lakehouse.transforms.parse import parse_json
 
 if TYPE_CHECKING:
@@ -130,7 +130,9 @@ def read_population(spark: SparkSession, pipeline: Pipeline, versions: dict[str,
     read_again = parse_json(layers["quarantine"], fields)
     no_reasons = F.array().cast(REASONS_DDL)
     silver = layers["silver"].select(*columns, no_reasons.alias(ERRORS), F.lit("silver").alias(LAYER))
-    refused = read_again.where("_fits").withColumns({WARNINGS: no_reasons, LAYER: F.lit("quarantine")})
+    unset = {name: F.lit(None).cast(layers["silver"].schema[name].dataType) for name in columns if name in REPLAY_COLUMNS}
+    added = {**unset, WARNINGS: no_reasons, LAYER: F.lit("quarantine")}
+    refused = read_again.where("_fits").withColumns(added)
     return Population(
         parsed=silver.unionByName(refused.select(*columns, ERRORS, LAYER)),
         quarantine=layers["quarantine"],

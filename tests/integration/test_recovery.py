@@ -158,7 +158,9 @@ def test_a_topic_made_anew_is_noticed_while_it_runs_and_at_the_start(
     stack.catch_up()
     proof = stack.reconcile()
     assert proof.ok, proof
-    assert (proof.records, proof.former_rows) == (900, 600)
+    # What was read of the new topic before the driver looked is told apart too.
+    assert proof.records == 900
+    assert 600 <= proof.former_rows <= 900
     assert "ACKNOWLEDGED LOSS: the topic was made anew" in str(proof)
     # The same positions stand in the tables twice, once of each content; a third time would be noticed.
     assert stack.catch_up() == []
