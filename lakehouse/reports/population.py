@@ -130,7 +130,9 @@ def read_population(spark: SparkSession, pipeline: Pipeline, versions: dict[str,
     read_again = parse_json(layers["quarantine"], fields)
     no_reasons = F.array().cast(REASONS_DDL)
     silver = layers["silver"].select(*columns, no_reasons.alias(ERRORS), F.lit("silver").alias(LAYER))
-    unset = {name: F.lit(None).cast(layers["silver"].schema[name].dataType) for name in columns if name in REPLAY_COLUMNS}
+    unset = {
+        name: F.lit(None).cast(layers["silver"].schema[name].dataType) for name in columns if name in REPLAY_COLUMNS
+    }
     added = {**unset, WARNINGS: no_reasons, LAYER: F.lit("quarantine")}
     refused = read_again.where("_fits").withColumns(added)
     return Population(
