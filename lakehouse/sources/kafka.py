@@ -40,6 +40,8 @@ def read_stream(spark: SparkSession, source: Source, partitions: list[int], star
         "startingOffsets": _starting(source, partitions, starting),
         "maxOffsetsPerTrigger": str(source.max_records_per_batch),
         "includeHeaders": "true",
+        # How long a task waits for records that the broker has promised; by default two minutes of silence.
+        "kafkaConsumer.pollTimeoutMs": "15000",
         "failOnDataLoss": "true",
         # Offsets are asked of the broker by an admin client with few, quick retries: see streaming.query.
         "fetchOffset.numRetries": "3",
