@@ -134,7 +134,7 @@ def run(
             answers = results.collect()
             ran = time.perf_counter()
             observation = watch.look(answers)
-            batch = sink.next_batch(checkpoint.running_query_id(), batch_id, start, end, suite.sha256, guard.topic_ids)
+            batch = sink.next_batch(checkpoint.running_query_id, batch_id, start, end, suite.sha256, guard.topic_ids)
             whole = sink.write(batch, answers)
             committed = time.perf_counter()
             archive.note(whole)

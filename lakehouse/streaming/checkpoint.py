@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import json
 from dataclasses import dataclass
+from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 import obstore
@@ -80,8 +81,9 @@ class Checkpoint:
         """
         return None if self._read(_INITIAL) is None else self._offsets(_INITIAL)
 
+    @cached_property
     def running_query_id(self) -> str:
-        """Id of the query that runs on this checkpoint: Spark writes it before the first batch."""
+        """Id of the query that runs on this checkpoint, read once: Spark writes it before the first batch."""
         query_id = self.query_id()
         assert query_id is not None, "a running query has written its id"  # noqa: S101 - see above
         return query_id
