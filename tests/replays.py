@@ -13,6 +13,7 @@ from lakehouse.config.models import Pipeline
 from lakehouse.quality.reasons import Reasons, word
 from lakehouse.quality.suite import parse_suite
 from lakehouse.schemas import ARROW_TYPES, KAFKA_POSITION, LINEAGE, RAW, TIMESTAMP
+from lakehouse.sinks.headers import FLAT_RAW, pack
 from lakehouse.sinks.onepass import OnePass
 from lakehouse.sinks.sink import Answer, Sink
 
@@ -58,7 +59,7 @@ class PlainJudge:
             [
                 *((name, ARROW_TYPES[field.type]) for name, field in fields.items()),
                 *KAFKA_POSITION,
-                *RAW,
+                *FLAT_RAW,
                 *((name, pa.bool_()) for name in ("_fits", "_timely", "_refused")),
                 (word(0), pa.int64()),
                 *([("_replayed_from", LINEAGE)] if "_replayed_from" in records.column_names else []),
@@ -78,7 +79,8 @@ class PlainJudge:
         return {
             **(event or {}),
             **{f"_{name}": record[name] for name in ("topic", "partition", "offset", "timestamp")},
-            **{f"_{name}": record[name] for name in ("key", "value", "headers")},
+            **{f"_{name}": record[name] for name in ("key", "value")},
+            "_headers": pack(record["headers"]),
             "_fits": event is not None,
             "_timely": event is not None,
             "_refused": event is None or slow,

@@ -26,8 +26,9 @@ from lakehouse import pipeline as flow
 from lakehouse.errors import LakehouseError
 from lakehouse.maintenance.run import Maintainer
 from lakehouse.quality.reasons import word
-from lakehouse.schemas import ARROW_TYPES, KAFKA_POSITION, RAW
+from lakehouse.schemas import ARROW_TYPES, KAFKA_POSITION
 from lakehouse.sinks import aligned
+from lakehouse.sinks.headers import FLAT_RAW, pack
 from lakehouse.torture import mutants
 from lakehouse.torture.checks import Check, Stored, check_all
 from lakehouse.torture.ledger import ENTRY, Kind, Ledger, Outcome, hash_of
@@ -287,7 +288,7 @@ def _judged(world: World, records: list[Stored]) -> pa.RecordBatch:
     fields = {name: ARROW_TYPES[each.type] for name, each in world.pipeline.source.fields.items()}
     rows = list(_rows(world, records))
     schema = pa.schema(
-        [*fields.items(), *KAFKA_POSITION, *RAW, ("_fits", pa.bool_()), ("_timely", pa.bool_()),
+        [*fields.items(), *KAFKA_POSITION, *FLAT_RAW, ("_fits", pa.bool_()), ("_timely", pa.bool_()),
          (word(0), pa.int64()), ("_refused", pa.bool_())]
     )  # fmt: skip
     return pa.RecordBatch.from_pylist(rows, schema=schema)
@@ -309,7 +310,7 @@ def _rows(world: World, records: list[Stored]) -> Iterator[dict[str, Any]]:
             "_timestamp": _BEGINNING + timedelta(milliseconds=137 * record.sequence + 5),
             "_key": None,
             "_value": record.value,
-            "_headers": [{"key": "sequence", "value": _header(record)}],
+            "_headers": pack([{"key": "sequence", "value": _header(record)}]),
             "_fits": event is not None,
             "_timely": event is not None,
             word(0): int(is_slow),

@@ -29,6 +29,7 @@ from lakehouse.schemas import (
     silver_schema,
 )
 from lakehouse.sinks.files import write_file
+from lakehouse.sinks.headers import unpack
 from lakehouse.transforms.contract import Contract
 
 if TYPE_CHECKING:
@@ -113,7 +114,7 @@ class OnePass:
 
     def _answers(self, rows: pa.Table) -> pa.RecordBatch:
         now = pa.scalar(max(time.time_ns() // 1_000, self.not_before + 1), pa.int64()).cast(TIMESTAMP)
-        rows = self.reasons.explain(rows.append_column("_ingested_at", pa.repeat(now, rows.num_rows)))
+        rows = self.reasons.explain(unpack(rows).append_column("_ingested_at", pa.repeat(now, rows.num_rows)))
         valid = rows.filter(pc.invert(rows["_refused"]))
         refused = self._with_contract_errors(rows.filter(rows["_refused"]))
         answers = [

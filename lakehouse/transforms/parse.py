@@ -51,6 +51,8 @@ _OPTIONS = _STRICT | {"columnNameOfCorruptRecord": _CORRUPT}
 def position(records: DataFrame) -> DataFrame:
     """Kafka's columns under their names in the tables; columns that have such a name (`_…`) already go on as they are.
 
+    `_headers` is JSON text from here to the task: `lakehouse.sinks.headers` says why.
+
     No column here or below may hold the batch's own time: as a literal it would be part of the generated code,
     which Spark would then compile anew for every micro-batch and never warm up.
     """
@@ -61,7 +63,7 @@ def position(records: DataFrame) -> DataFrame:
         F.col("timestamp").alias("_timestamp"),
         F.col("key").alias("_key"),
         F.col("value").alias("_value"),
-        F.col("headers").alias("_headers"),
+        F.to_json("headers").alias("_headers"),
         *(name for name in records.columns if name.startswith("_")),
     )
 
@@ -80,17 +82,26 @@ def parse_json(records: DataFrame, fields: Mapping[str, str]) -> DataFrame:
         [T.StructField(name, _READ_AS[kind]) for name, kind in fields.items()]
         + [T.StructField(_CORRUPT, T.StringType())]
     )
-    text = F.when(F.length("_value") <= LARGEST, F.col("_value").cast("string"))
-    event = F.col("_event")
-    typed = {name: _NARROWED[kind](event[name]) if kind in _NARROWED else event[name] for name, kind in fields.items()}
-    fits = event.isNotNull() & event[_CORRUPT].isNull() & F.is_valid_utf8(text) & _is_one_object(text) & _is_text(text)
-    for name, kind in fields.items():
-        if kind in _NARROWED:
-            fits &= event[name].isNull() | F.col(name).isNotNull()
-    return (
-        records.withColumn("_event", F.from_json(text, schema, _OPTIONS))
-        .select(*records.columns, "_event", *(column.alias(name) for name, column in typed.items()))
-        .select(*records.columns, *fields, F.coalesce(fits, F.lit(False)).alias("_fits"))
+    value = F.when(F.length("_value") <= LARGEST, F.col("_value").cast("string"))
+    event, text = F.col("_event"), F.col("_text")
+    # Step by step, so that nothing is read twice: what later columns need more than once is a column by itself.
+    # `from_json` stands in one step alone, because Spark leaves a step that has it out of its compiled loop.
+    parsed = records.select(
+        *records.columns, F.from_json(value, schema, _OPTIONS).alias("_event"), _is_one_object(value).alias("_alone")
+    )
+    read = {name: _READ[kind](event[name]) if kind in _READ else event[name] for name, kind in fields.items()}
+    opened = parsed.select(
+        *parsed.columns, value.alias("_text"), *(column.alias(name) for name, column in read.items())
+    )
+    within = {name: _WITHIN[kind](F.col(name)) for name, kind in fields.items() if kind in _WITHIN}
+    typed = {name: F.when(within[name], F.col(name)) if name in within else F.col(name) for name in fields}
+    fits = event.isNotNull() & event[_CORRUPT].isNull() & F.is_valid_utf8(text) & F.col("_alone") & _is_text(text)
+    for name, let_in in within.items():
+        fits &= event[name].isNull() | F.coalesce(let_in, F.lit(False))
+    return opened.select(
+        *records.columns,
+        *(column.alias(name) for name, column in typed.items()),
+        F.coalesce(fits, F.lit(False)).alias("_fits"),
     )
 
 
@@ -112,7 +123,8 @@ def _is_one_object(text: Column) -> Column:
     record with many names of equal hash, it raises on others and the query is dead. `from_json` has its own in
     each task, and takes whatever its reader raises for a misfit.
     """
-    certain = text.startswith("{") & (F.instr(text, "}") == F.length(text))
+    # Bytes, not characters: those Spark would count from the text's beginning.
+    certain = text.startswith("{") & (F.octet_length(F.substring_index(text, "}", 1)) == F.octet_length(text) - 1)
     alone, followed = (
         F.array_size(F.from_json(F.concat(F.lit("["), text, F.lit(end)), T.ArrayType(T.StringType()), _STRICT))
         for end in ("]", ",0]")
@@ -123,31 +135,44 @@ def _is_one_object(text: Column) -> Column:
 
 def _is_text(text: Column) -> Column:
     """True unless an escape in the JSON stands for half a character, for which Spark would store `?`."""
-    suspicious = text.contains(r"\ud") | text.contains(r"\uD")
+    # Most texts have no escape of this kind at all, and are looked through once.
+    suspicious = text.contains(r"\u") & (text.contains(r"\ud") | text.contains(r"\uD"))
     return ~suspicious | ~F.regexp_replace(text, ESCAPED_PAIR, " ").rlike(HALF_PAIR)
 
 
 def _moment(text: Column) -> Column:
     """ISO 8601: a day, or a day and a time, with an offset or in UTC; null for anything else."""
     spelled = (
-        F.when(F.length(text) == _DAY_LENGTH, F.concat(text, F.lit("T00:00:00Z")))
-        .when(text.rlike(rf"{_ZONE}\z"), text)
+        F.when(F.octet_length(text) == _DAY_LENGTH, F.concat(text, F.lit("T00:00:00Z")))
+        .when(text.endswith("Z") | text.rlike(rf"{_ZONE}\z"), text)
         .otherwise(F.concat(text, F.lit("Z")))
     )
-    moment = F.when(text.rlike(_MOMENT), spelled.try_cast("timestamp"))
-    first, end = (F.lit(f"{day}T00:00:00Z").cast("timestamp") for day in (_FIRST_DAY, _DAY_AFTER_LAST))
-    return F.when((moment >= first) & (moment < end), moment)
+    return F.when(text.rlike(_MOMENT), spelled.try_cast("timestamp"))
 
 
 def _date(text: Column) -> Column:
-    day = F.when(text.rlike(rf"{_DAY}\z"), text.try_cast("date"))
-    return F.when(day >= F.lit(_FIRST_DAY).cast("date"), day)
+    return F.when(text.rlike(rf"{_DAY}\z"), text.try_cast("date"))
 
 
-def _finite(number: Column) -> Column:
-    """Null for a number such as 1e400, which is read as infinity."""
-    return F.when(F.abs(number) < float("inf"), number)
+def _has_four_digits(moment: Column) -> Column:
+    first, end = (F.lit(f"{day}T00:00:00Z").cast("timestamp") for day in (_FIRST_DAY, _DAY_AFTER_LAST))
+    return (moment >= first) & (moment < end)
 
 
-_NARROWED: dict[str, Callable[[Column], Column]] = {"timestamp": _moment, "date": _date, "double": _finite}
-"""Types of which Spark's reader lets in more than the contract does."""
+def _is_of_our_era(day: Column) -> Column:
+    return day >= F.lit(_FIRST_DAY).cast("date")
+
+
+def _is_finite(number: Column) -> Column:
+    """False for a number such as 1e400, which is read as infinity."""
+    return F.abs(number) < float("inf")
+
+
+_READ: dict[str, Callable[[Column], Column]] = {"timestamp": _moment, "date": _date}
+"""Types that Spark's reader takes as text: how that is read."""
+_WITHIN: dict[str, Callable[[Column], Column]] = {
+    "timestamp": _has_four_digits,
+    "date": _is_of_our_era,
+    "double": _is_finite,
+}
+"""Types of which more can be read than the contract lets in: what it lets in. Null where the value is."""
