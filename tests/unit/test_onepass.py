@@ -135,6 +135,6 @@ def test_a_refused_record_may_have_any_kafka_time(tmp_path: Path) -> None:
 
 def test_marks_of_another_suite_are_never_passed_over(tmp_path: Path) -> None:
     one_pass = OnePass(str(tmp_path), small_pipeline(tmp_path), {})
-    rows = pa.RecordBatch.from_pydict({word(0): [1]})
+    rows = pa.RecordBatch.from_pydict({word(0): [1], "_headers": pa.nulls(1, pa.string())})
     with pytest.raises(AssertionError, match="1 words of marks for 0 rules"):
         list(one_pass(iter([rows])))
