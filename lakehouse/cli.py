@@ -390,14 +390,15 @@ def quarantine_replay(
     from lakehouse.session import local_session
 
     described = load(pipeline)
-    judge, suite_sha256 = SparkJudge.of(lambda: local_session(described.name, cores=cores), described)
+    judge, suite = SparkJudge.of(lambda: local_session(described.name, cores=cores), described)
     choice, repairing = _choice(rule, since, until, where, limit), load_repair(repair) if repair else None
     with replay_lock(storage.resolve_root(described.root), described.name):
         found = move(
             described,
             choice,
             judge,
-            suite_sha256=suite_sha256,
+            suite_sha256=suite.sha256,
+            suite=suite,
             repair=repairing,
             replay_id=replay_id,
             commit=yes,
