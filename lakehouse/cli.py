@@ -489,6 +489,24 @@ def quality_explain(
     typer.echo(json.dumps(explained.to_dict(), indent=2) if as_json else str(explained))
 
 
+@quality_app.command("suggest")
+def quality_suggest(
+    pipeline: PipelineFile,
+    output: Annotated[Path | None, typer.Option(help="write the suite into this new file")] = None,
+    rows: Annotated[int, typer.Option(min=1, help="look at about so many rows, at most")] = 200_000,
+    version: Annotated[int | None, typer.Option(min=0, help="of silver; the newest by default")] = None,
+    *,
+    as_json: Json = False,
+) -> None:
+    """Profile silver and propose a suite that all rows looked at pass, with the evidence for each rule; no JVM."""
+    from lakehouse.suggest.run import suggest
+
+    found = suggest(load(pipeline), rows=rows, version=version)
+    if output is not None:
+        found.write(output)
+    typer.echo(json.dumps(found.to_dict(), indent=2) if as_json else str(found))
+
+
 @quality_app.command("run")
 def quality_run(
     pipeline: PipelineFile,

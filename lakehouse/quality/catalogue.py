@@ -480,6 +480,32 @@ of good rows is enough.
 `lakehouse quality recheck PIPELINE` judges every row again by the suite that judged it; exit 1 if a verdict
 differs.
 
+## From data to rules
+
+`lakehouse quality suggest PIPELINE [--output FILE] [--rows N] [--version V] [--json]` profiles silver and proposes a
+suite. It reads one version, a row group at a time: every row up to about `--rows` (200,000 by default), beyond that
+whole row groups chosen by a hash of their place, and says how many of how many it looked at. Distinct counts and
+quantiles come from HLL and KLL sketches; extremes, value sets, lengths, gaps and uniqueness are exact over the rows
+looked at. Each proposal is then judged once more over the same rows by other code, and one that any row breaks is not
+proposed. No JVM is started.
+
+| Proposed | Where | Evidence in `meta.evidence` |
+| --- | --- | --- |
+| present | no row lacks it | rows; 3 / rows, the share that may lack it with 95 % confidence (rule of three) |
+| share of present values | some rows lack it | the share; 1,000 rows fall below the bound once in 1,000 (Wilson) |
+| type | every field | the declared type |
+| value set | at most 50 values, each at least 5 times; not versions, times, addresses | how often the rarest came |
+| range | numbers | extremes, quantiles; each bound is as far beyond its extreme as that is from the outer 1 % |
+| only `min_value: 0` | whole numbers named `id` or `…_id`, and fields with `pii: true` | rows |
+| format | all texts are of one family (UUID, version, digits, …), perhaps behind `ord_` | the family |
+| length | other texts: equal where it always is, else up to twice the longest | shortest, longest |
+| unique | string or whole number, every row was looked at | rows |
+| order of two columns | in no row is it broken; two unrelated numbers would break it at least 20 times | that number |
+
+Every rule is a warning, so a row that fails one is kept and tagged. Read the evidence, then raise the severity. What
+silver holds has passed the suite in force: a profile cannot show what that suite refuses. Values of fields with
+`pii: true` are not written into the suite.
+
 ## What may surprise
 
 These are Great Expectations' own semantics on Spark, kept so that stream and report agree.
