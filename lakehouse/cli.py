@@ -489,6 +489,27 @@ def quality_explain(
     typer.echo(json.dumps(explained.to_dict(), indent=2) if as_json else str(explained))
 
 
+@quality_app.command("lint")
+def quality_lint(
+    suite: Annotated[Path, typer.Argument(metavar="SUITE", help="a suite (.json)")],
+    pipeline: Annotated[Path | None, typer.Option(help="also hold it against this pipeline's fields")] = None,
+    *,
+    as_json: Json = False,
+) -> None:
+    """Find rules that repeat, exclude or hide each other, or do not fit the pipeline. Exit 1 if there are any."""
+    from lakehouse.quality.lint import lint
+    from lakehouse.quality.schema_rules import column_types
+    from lakehouse.quality.suite import load_suite
+    from lakehouse.schemas import silver_schema
+
+    fields = load(pipeline).source.fields if pipeline else None
+    types = {name: field.type for name, field in fields.items()} if fields else None
+    found = lint(load_suite(suite), types, column_types(silver_schema(fields)) if fields else None)
+    typer.echo(json.dumps(found.to_dict(), indent=2) if as_json else str(found))
+    if not found.ok:
+        raise typer.Exit(1)
+
+
 @quality_app.command("suggest")
 def quality_suggest(
     pipeline: PipelineFile,

@@ -92,7 +92,9 @@ def _key(value: Any) -> Any:
 def _same(a: Any, b: Any) -> bool:
     if a is None or b is None:
         return a is b
-    return bool(a == b) or (a != a and b != b)  # noqa: PLR0124 - NaN
+    if isinstance(a, float) or isinstance(b, float):
+        return _key(a) == _key(b)  # the other is cast to a double
+    return bool(a == b)
 
 
 def _ignored(values: Any, ignore: str) -> bool:

@@ -506,6 +506,23 @@ Every rule is a warning, so a row that fails one is kept and tagged. Read the ev
 silver holds has passed the suite in force: a profile cannot show what that suite refuses. Values of fields with
 `pii: true` are not written into the suite.
 
+## A suite against itself
+
+`lakehouse quality lint SUITE [--pipeline PIPELINE] [--json]` looks at every rule and at every two of them. Exit codes: 0
+nothing found; 1 findings, each with the rules, their places and what to do; 2 the suite cannot be loaded.
+
+| Finding | Means |
+| --- | --- |
+| duplicate | two rules fail the same rows |
+| contradictory | no value passes a rule, or every row with values fails one of two |
+| redundant | every row that fails one fails the other, which is no less grave |
+| unreachable | a rule that no row can fail, or whose tag no row of silver can carry, since another refuses those rows |
+| unknown column, wrong type | with `--pipeline`: a column that no event has, a check that its type cannot meet |
+
+A claim about rows holds for every row, NaN, gaps and rounded integers included; a property test holds claims against
+generated rows. That nothing is found proves nothing: what two different regular expressions or conditions in SQL have
+in common is not looked at, and texts that a column of numbers might read alike (`01`, `1`) are not told apart.
+
 ## What may surprise
 
 These are Great Expectations' own semantics on Spark, kept so that stream and report agree.
