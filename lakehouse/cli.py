@@ -557,6 +557,33 @@ def quality_run(
         raise typer.Exit(1)
 
 
+@quality_app.command("drift")
+def quality_drift(
+    pipeline: PipelineFile,
+    last: Annotated[str, typer.Option(help="the time that is looked at, up to now")] = "15m",
+    against: Annotated[str, typer.Option(help="the time before it that it is held against")] = "1d",
+    share: Annotated[float, typer.Option(min=0, max=1, help="by how much a share may differ, for certain")] = 0.01,
+    distance: Annotated[float, typer.Option(min=0, max=1, help="which share of values may have moved")] = 0.1,
+    *,
+    write: Annotated[bool, typer.Option(help="append the result to _quality/NAME_drift")] = True,
+    as_json: Json = False,
+) -> None:
+    """Failures and metrics of the last minutes against the trailing day; no JVM. Exit 1 if anything drifted."""
+    from datetime import UTC, datetime, timedelta
+
+    from lakehouse.drift import Stretch, append, find_drift
+
+    spans = {"last": timedelta(seconds=duration(last)), "against": timedelta(seconds=duration(against))}
+    found = load(pipeline)
+    stretch = Stretch.until(datetime.now(UTC), **spans)
+    report = find_drift(found, stretch, share_tolerance=share, distance_tolerance=distance)
+    if write and report.comparisons:
+        append(report, found.root)
+    typer.echo(json.dumps(report.to_dict(), indent=2, default=str) if as_json else str(report))
+    if not report.ok:
+        raise typer.Exit(1)
+
+
 @quality_app.command("suites")
 def quality_suites(pipeline: PipelineFile, *, as_json: Json = False) -> None:
     """List the suites that judged a pipeline's rows, each with its first batch; no JVM."""

@@ -508,7 +508,7 @@ silver holds has passed the suite in force: a profile cannot show what that suit
 
 ## A suite against itself
 
-`lakehouse quality lint SUITE [--pipeline PIPELINE] [--json]` looks at every rule and at every two of them. Exit codes: 0
+`lakehouse quality lint SUITE [--pipeline PIPELINE] [--json]` looks at every rule and every two of them. Exit codes: 0
 nothing found; 1 findings, each with the rules, their places and what to do; 2 the suite cannot be loaded.
 
 | Finding | Means |
@@ -522,6 +522,25 @@ nothing found; 1 findings, each with the rules, their places and what to do; 2 t
 A claim about rows holds for every row, NaN, gaps and rounded integers included; a property test holds claims against
 generated rows. That nothing is found proves nothing: what two different regular expressions or conditions in SQL have
 in common is not looked at, and texts that a column of numbers might read alike (`01`, `1`) are not told apart.
+
+## Drift
+
+`lakehouse quality drift PIPELINE [--last 15m] [--against 1d] [--share 0.01] [--distance 0.1] [--no-write] [--json]`
+holds the last minutes against the day before them, appends each comparison to the Delta table `_quality/NAME_drift`,
+and exits 1 if anything drifted. No JVM is started.
+
+| Compared | From | Drifted where |
+| --- | --- | --- |
+| each rule's share of failing rows | `_quality/NAME_observed` | it is certain to differ by more than `--share` |
+| an observed aggregate's values by the minute | `_quality/NAME_observed` | as a distribution |
+| records refused, of all | `quarantine`, and events of the first rollup | as a share |
+| a rollup's `count` metric, of its events | gold | as a share |
+| a rollup's `quantiles` metric | gold's KLL sketches | more than `--distance` of the values moved past some bound |
+
+*Certain* means with a confidence of 99.9 % for each comparison: the interval of Newcombe (1998) for shares; for
+distributions their largest distance less Massart's bound (1990) and the sketches' own error. Rows are taken as
+independent; an incident of a minute is not, so let `--last` be longer than what passes by itself. Fewer than 30 of
+either side are not compared. `lakehouse.quality.drift` has the two comparisons as pure functions.
 
 ## What may surprise
 
