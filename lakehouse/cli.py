@@ -284,6 +284,23 @@ def doctor(pipeline: PipelineFile, *, as_json: Json = False) -> None:
 
 
 @app.command()
+def cost(
+    pipeline: PipelineFile,
+    rate: Annotated[float, typer.Option(min=0.001, help="events per second, on average")],
+    prices: Annotated[Path | None, typer.Option(help="your prices and assumptions (YAML), over the shipped")] = None,
+    *,
+    measure: Annotated[bool, typer.Option("--measure", help="sizes and requests from the pipeline's tables")] = False,
+    as_json: Json = False,
+) -> None:
+    """What the pipeline costs a month on an object store, line by line, and what would save most; no JVM."""
+    from lakehouse.cost.inputs import load_inputs
+    from lakehouse.cost.run import estimate
+
+    found = estimate(load(pipeline), rate, load_inputs(prices), from_tables=measure)
+    typer.echo(json.dumps(found.to_dict(), indent=2) if as_json else str(found))
+
+
+@app.command()
 def torture(
     pipeline: DefaultPipelineFile = _DEFAULT_PIPELINE,
     kills: Annotated[int, typer.Option(min=1, help="steps; each ends with a SIGKILL of the pipeline")] = 20,
