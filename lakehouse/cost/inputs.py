@@ -17,6 +17,11 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 _KEYS = ("value", "unit", "set", "basis")
+_DIVISORS = frozenset(
+    {"event_bytes", "compression", "rollup_ratio", "batch_s", "poll_s", "events_per_spark_node", "viewers_per_process"}
+    | {"events_per_druid_node", "events_per_flink_node", "viewers_per_query_node"}
+)
+"""Inputs that something is divided by, so that they have to be more than 0."""
 
 
 @dataclass(frozen=True)
@@ -89,7 +94,11 @@ def load_inputs(path: Path | None = None) -> Inputs:
             values = entry if isinstance(entry, dict) else {"value": entry}
             before = known[part][name]
             base = {"unit": before.unit, "set": "no date", "basis": f"{path.name}"}
-            known[part][name] = _figure(base | values, f"{path}: {part}.{name}")
+            figure = _figure(base | values, f"{path}: {part}.{name}")
+            if name in _DIVISORS and not figure.value:
+                where, remedy = f"{path}: {part}.{name}", "write a number of more than 0"
+                raise ConfigError("the value is 0, and something is divided by it", where=where, remedy=remedy)
+            known[part][name] = figure
     return Inputs(known["prices"], known["assumptions"])
 
 

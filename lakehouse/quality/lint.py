@@ -133,8 +133,8 @@ def _alone(one: Expectation) -> Iterator[Finding]:
 
 def _hidden(one: Expectation, suite: Suite) -> Iterator[Finding]:
     """Rules about rows that another rule refuses, each one."""
-    if one.condition is None or one.check is None or one.stream in ("quarantine", "fail", "off"):
-        return
+    if one.condition is None or one.check is None or one.stream != "tag":
+        return  # what is only counted is counted in refused rows, too
     condition = suite.document["expectations"][one.index].get("kwargs", {}).get("row_condition")
     for other in suite.in_stream("quarantine", "fail"):
         if other.condition is not None or other.check is None:
@@ -194,6 +194,8 @@ def _duplicate(one: Expectation, other: Expectation) -> Finding:
 
 
 def _checks(one: Expectation, a: Check, other: Expectation, b: Check) -> Finding | None:
+    if any(of(check) for of in (never_fails, always_fails) for check in (a, b)):
+        return None  # said of that rule alone
     if _same_rows(one, other) or one.condition is None or other.condition is None:
         if conflict(a, b):
             return _contradiction(one, other, a)
@@ -218,8 +220,6 @@ def _reaches(wide: Expectation, narrow: Expectation) -> bool:
 
 def _stands_for(kept: Expectation, gone: Expectation) -> bool:
     """Whether who fails `kept` meets with no less than who fails `gone`, in the stream and in the report."""
-    if gone.check is not None and never_fails(gone.check):
-        return False  # said already
     same_share = _same_rows(kept, gone) and kept.columns == gone.columns and not isinstance(kept.check, Presence)
     by_share = kept.mostly == 1 or (same_share and kept.mostly >= gone.mostly)
     return _RANK[kept.stream] >= _RANK[gone.stream] and by_share

@@ -142,6 +142,7 @@ def test_a_file_of_ones_own_is_put_over_the_shipped_one(tmp_path: Path) -> None:
         ("prices: {put_1000: cheap}", "the value is 'cheap'"),
         ("prices: {put_1000: -1}", "the value is -1"),
         ("prices: {put_1000: {value: 1, cost: 2}}", "unknown key 'cost'"),
+        ("assumptions: {batch_s: 0}", "divided by it"),
         ("prices: [", "cannot be read"),
         ("- 1", "no YAML mapping"),
     ],

@@ -90,6 +90,15 @@ NULLITY = {"type": "nullity", "column": {"name": "s"}, "is_null": True}
             [("redundant", ("a", "b"))],
         ),
         ([rule("column_mean_to_be_between", "a", column="n", min_value=2, max_value=1)], [("contradictory", ("a",))]),
+        # A rule that is wrong alone is not told of again beside each other one.
+        ([in_set("a", ["ok", None]), rule("column_values_to_match_regex", "b", column="n", regex=".*")],
+         [("unreachable", ("a",)), ("unreachable", ("b",))]),
+        ([between("a", 5, 5, strict_min=True), between("b", 6, 9)], [("contradictory", ("a",))]),
+        (
+            [rule("column_values_to_not_be_null", "a", column="s"),
+             {**between("b", 0, 5, "info"), "kwargs": between("b", 0, 5)["kwargs"] | {"row_condition": NULLITY}}],
+            [],
+        ),
         # Nothing is claimed of texts that a column of numbers might read alike.
         ([in_set("a", ["1"]), in_set("b", ["01"])], []),
         ([in_set("a", ["ok"]), rule("column_values_to_match_regex", "b", column="s", regex="k")], []),

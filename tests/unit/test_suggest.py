@@ -69,6 +69,7 @@ def test_the_file_is_a_plain_suite_for_the_compiler_and_for_great_expectations(
     assert json.loads(done.output)["suite"] == document
     ours = load_suite(output)
     assert {one.severity for one in ours.expectations} == {"warning"}
+    assert CliRunner().invoke(app, ["quality", "lint", str(output), "--pipeline", str(described[0])]).exit_code == 0
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         import great_expectations as gx
