@@ -48,7 +48,7 @@ def fails(check: Check, row: dict[str, Any]) -> bool:  # noqa: PLR0911 - one cas
             return not _ignored((a, b), check.ignore) and not any(_same(a, x) and _same(b, y) for x, y in check.pairs)
         case SumEquals():
             values = [row[name] for name in check.columns]
-            return not _ignored(values, check.ignore) and sum(value or 0 for value in values) != check.total
+            return not _ignored(values, check.ignore) and float(sum(value or 0 for value in values)) != check.total
         case AllEqual():
             values = [row[name] for name in check.columns]
             return not _ignored(values, check.ignore) and not all(_same(values[0], value) for value in values)
@@ -69,8 +69,11 @@ def _passes(check: Membership | Range | Length | Pattern, value: Any) -> bool:
         case Range():
             return _within(value, check)
         case Pattern():
-            found = [re.search(pattern.replace(r"\z", r"\Z"), value) is not None for pattern in check.patterns]
-            return {"any": any(found), "all": all(found), "none": not any(found)}[check.match]
+            patterns = [pattern.replace(r"\z", r"\Z") for pattern in check.patterns]
+            if check.match == "any":
+                return re.search("|".join(patterns), value) is not None  # joined, as Spark is given it
+            found = [re.search(pattern, value) is not None for pattern in patterns]
+            return all(found) if check.match == "all" else not any(found)
 
 
 def _within(value: Any, check: Range | Length) -> bool:

@@ -62,12 +62,22 @@ def members(values: list[Any]) -> st.SearchStrategy[Check]:
 
 
 PRESENCE = st.builds(Presence, st.just("x"), st.booleans())
-PATTERN = st.builds(
-    Pattern,
-    st.just("x"),
-    st.lists(st.sampled_from(PATTERNS), min_size=1, max_size=2).map(tuple),
-    st.sampled_from(["all", "none"]),
-) | st.builds(Pattern, st.just("x"), st.sampled_from(PATTERNS).map(lambda one: (one,)), st.just("any"))
+PATTERN = (
+    st.builds(
+        Pattern,
+        st.just("x"),
+        st.lists(st.sampled_from(PATTERNS), min_size=1, max_size=2).map(tuple),
+        st.sampled_from(["all", "none"]),
+    )
+    | st.builds(Pattern, st.just("x"), st.sampled_from(PATTERNS).map(lambda one: (one,)), st.just("any"))
+    | st.builds(
+        Pattern,
+        st.just("x"),
+        # Python takes a flag at the beginning only.
+        st.tuples(st.sampled_from(PATTERNS), st.sampled_from([one for one in PATTERNS if "(?" not in one])),
+        st.just("any"),
+    )
+)
 FLOATS = [float(one) for one in NUMBERS]
 OF_ONE: dict[str, tuple[st.SearchStrategy[Check], list[Any]]] = {
     "double": (PRESENCE | ranges(FLOATS) | members(NUMBERS), [None, *DOUBLES]),
