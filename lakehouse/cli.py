@@ -284,6 +284,23 @@ def doctor(pipeline: PipelineFile, *, as_json: Json = False) -> None:
 
 
 @app.command()
+def cost(
+    pipeline: PipelineFile,
+    rate: Annotated[float, typer.Option(min=0.001, help="events per second, on average")],
+    prices: Annotated[Path | None, typer.Option(help="your prices and assumptions (YAML), over the shipped")] = None,
+    *,
+    measure: Annotated[bool, typer.Option("--measure", help="sizes and requests from the pipeline's tables")] = False,
+    as_json: Json = False,
+) -> None:
+    """What the pipeline costs a month on an object store, line by line, and what would save most; no JVM."""
+    from lakehouse.cost.inputs import load_inputs
+    from lakehouse.cost.run import estimate
+
+    found = estimate(load(pipeline), rate, load_inputs(prices), from_tables=measure)
+    typer.echo(json.dumps(found.to_dict(), indent=2) if as_json else str(found))
+
+
+@app.command()
 def torture(
     pipeline: DefaultPipelineFile = _DEFAULT_PIPELINE,
     kills: Annotated[int, typer.Option(min=1, help="steps; each ends with a SIGKILL of the pipeline")] = 20,
@@ -390,14 +407,15 @@ def quarantine_replay(
     from lakehouse.session import local_session
 
     described = load(pipeline)
-    judge, suite_sha256 = SparkJudge.of(lambda: local_session(described.name, cores=cores), described)
+    judge, suite = SparkJudge.of(lambda: local_session(described.name, cores=cores), described)
     choice, repairing = _choice(rule, since, until, where, limit), load_repair(repair) if repair else None
     with replay_lock(storage.resolve_root(described.root), described.name):
         found = move(
             described,
             choice,
             judge,
-            suite_sha256=suite_sha256,
+            suite_sha256=suite.sha256,
+            suite=suite,
             repair=repairing,
             replay_id=replay_id,
             commit=yes,
@@ -488,6 +506,45 @@ def quality_explain(
     typer.echo(json.dumps(explained.to_dict(), indent=2) if as_json else str(explained))
 
 
+@quality_app.command("lint")
+def quality_lint(
+    suite: Annotated[Path, typer.Argument(metavar="SUITE", help="a suite (.json)")],
+    pipeline: Annotated[Path | None, typer.Option(help="also hold it against this pipeline's fields")] = None,
+    *,
+    as_json: Json = False,
+) -> None:
+    """Find rules that repeat, exclude or hide each other, or do not fit the pipeline. Exit 1 if there are any."""
+    from lakehouse.quality.lint import lint
+    from lakehouse.quality.schema_rules import column_types
+    from lakehouse.quality.suite import load_suite
+    from lakehouse.schemas import silver_schema
+
+    fields = load(pipeline).source.fields if pipeline else None
+    types = {name: field.type for name, field in fields.items()} if fields else None
+    found = lint(load_suite(suite), types, column_types(silver_schema(fields)) if fields else None)
+    typer.echo(json.dumps(found.to_dict(), indent=2) if as_json else str(found))
+    if not found.ok:
+        raise typer.Exit(1)
+
+
+@quality_app.command("suggest")
+def quality_suggest(
+    pipeline: PipelineFile,
+    output: Annotated[Path | None, typer.Option(help="write the suite into this new file")] = None,
+    rows: Annotated[int, typer.Option(min=1, help="look at about so many rows, at most")] = 200_000,
+    version: Annotated[int | None, typer.Option(min=0, help="of silver; the newest by default")] = None,
+    *,
+    as_json: Json = False,
+) -> None:
+    """Profile silver and propose a suite that all rows looked at pass, with the evidence for each rule; no JVM."""
+    from lakehouse.suggest.run import suggest
+
+    found = suggest(load(pipeline), rows=rows, version=version)
+    if output is not None:
+        found.write(output)
+    typer.echo(json.dumps(found.to_dict(), indent=2) if as_json else str(found))
+
+
 @quality_app.command("run")
 def quality_run(
     pipeline: PipelineFile,
@@ -513,6 +570,33 @@ def quality_run(
     finally:
         spark.stop()
     typer.echo(json.dumps(report.to_dict(), indent=2) if as_json else str(report))
+    if not report.ok:
+        raise typer.Exit(1)
+
+
+@quality_app.command("drift")
+def quality_drift(
+    pipeline: PipelineFile,
+    last: Annotated[str, typer.Option(help="the time that is looked at, up to now")] = "15m",
+    against: Annotated[str, typer.Option(help="the time before it that it is held against")] = "1d",
+    share: Annotated[float, typer.Option(min=0, max=1, help="by how much a share may differ, for certain")] = 0.01,
+    distance: Annotated[float, typer.Option(min=0, max=1, help="which share of values may have moved")] = 0.1,
+    *,
+    write: Annotated[bool, typer.Option(help="append the result to _quality/NAME_drift")] = True,
+    as_json: Json = False,
+) -> None:
+    """Failures and metrics of the last minutes against the trailing day; no JVM. Exit 1 if anything drifted."""
+    from datetime import UTC, datetime, timedelta
+
+    from lakehouse.drift import Stretch, append, find_drift
+
+    spans = {"last": timedelta(seconds=duration(last)), "against": timedelta(seconds=duration(against))}
+    found = load(pipeline)
+    stretch = Stretch.until(datetime.now(UTC), **spans)
+    report = find_drift(found, stretch, share_tolerance=share, distance_tolerance=distance)
+    if write and report.comparisons:
+        append(report, found.root)
+    typer.echo(json.dumps(report.to_dict(), indent=2, default=str) if as_json else str(report))
     if not report.ok:
         raise typer.Exit(1)
 

@@ -22,6 +22,7 @@ from lakehouse import quarantine, storage
 from lakehouse.config.models import Tables
 from lakehouse.errors import TableError
 from lakehouse.pipeline import judged_rows
+from lakehouse.quality.archive import Archive
 from lakehouse.quality.reasons import Reasons
 from lakehouse.quality.suite import load_suite
 from lakehouse.schemas import LINEAGE, quarantine_schema
@@ -147,6 +148,7 @@ def replay(
     judge: Judge,
     *,
     suite_sha256: str,
+    suite: Suite | None = None,
     repair: Repair | None = None,
     replay_id: str | None = None,
     commit: bool = False,
@@ -160,6 +162,8 @@ def replay(
         choice: which rows.
         judge: `SparkJudge`, or another one over the same one pass.
         suite_sha256: fingerprint of the suite that `judge` uses.
+        suite: that suite. It is kept in the root before the replay is decided, so that `recheck` finds it also where
+            no batch was ever judged by it.
         repair: applied to each value before it is judged; the raw bytes stay in the lineage.
         replay_id: a replay of this id is done at most once, ever; a new one by default.
         commit: False for a preview.
@@ -196,6 +200,8 @@ def replay(
             refused=found.refused,
             adds=judged.adds,
         )
+        if commit and suite is not None:
+            Archive(root).keep(suite)
         if commit and replays.decide(plan, judged.outcomes_table()):
             replays.finish()
             return replace(found, state="replayed", seconds=time.perf_counter() - began)
@@ -226,10 +232,10 @@ class SparkJudge:
         self._suite = suite
 
     @classmethod
-    def of(cls, session: Callable[[], SparkSession], pipeline: Pipeline) -> tuple[SparkJudge, str]:
-        """The judge by the pipeline's own suite, and the suite's fingerprint."""
+    def of(cls, session: Callable[[], SparkSession], pipeline: Pipeline) -> tuple[SparkJudge, Suite]:
+        """The judge by the pipeline's own suite, and that suite."""
         suite = load_suite(pipeline.quality.suite)
-        return cls(session, pipeline, suite), suite.sha256
+        return cls(session, pipeline, suite), suite
 
     def __call__(self, records: pa.Table, one_pass: OnePass, /) -> Iterable[Answer]:
         """The answers of `one_pass` over `records`."""

@@ -68,7 +68,11 @@ class Archive:
 
     def keep(self, suite: Suite) -> None:
         """Store the suite's file under its fingerprint, unless it is there."""
-        self._put(f"{suite.sha256}.json", suite.document)
+        path = f"{suite.sha256}.json"
+        try:
+            obstore.head(self._store, path)
+        except FileNotFoundError:
+            self._put(path, suite.document)
 
     def load(self, sha256: str) -> Suite:
         """The suite with this fingerprint.

@@ -480,6 +480,68 @@ of good rows is enough.
 `lakehouse quality recheck PIPELINE` judges every row again by the suite that judged it; exit 1 if a verdict
 differs.
 
+## From data to rules
+
+`lakehouse quality suggest PIPELINE [--output FILE] [--rows N] [--version V] [--json]` profiles silver and proposes a
+suite. It reads one version, a row group at a time: every row up to about `--rows` (200,000 by default), beyond that
+whole row groups chosen by a hash of their place, and says how many of how many it looked at. Distinct counts and
+quantiles come from HLL and KLL sketches; extremes, value sets, lengths, gaps and uniqueness are exact over the rows
+looked at. Each proposal is then judged once more over the same rows by other code, and one that any row breaks is not
+proposed. No JVM is started.
+
+| Proposed | Where | Evidence in `meta.evidence` |
+| --- | --- | --- |
+| present | no row lacks it | rows; 3 / rows, the share that may lack it with 95 % confidence (rule of three) |
+| share of present values | some rows lack it | the share; 1,000 rows fall below the bound once in 1,000 (Wilson) |
+| type | every field | the declared type |
+| value set | at most 50 values, each at least 5 times; not versions, times, addresses | how often the rarest came |
+| range | numbers | extremes, quantiles; each bound is as far beyond its extreme as that is from the outer 1 % |
+| only `min_value: 0` | whole numbers named `id` or `…_id`, and fields with `pii: true` | rows |
+| format | all texts are of one family (UUID, version, digits, …), perhaps behind `ord_` | the family |
+| length | other texts: equal where it always is, else up to twice the longest | shortest, longest |
+| unique | string or whole number, every row was looked at | rows |
+| order of two columns | in no row is it broken; two unrelated numbers would break it at least 20 times | that number |
+
+Every rule is a warning, so a row that fails one is kept and tagged. Read the evidence, then raise the severity. What
+silver holds has passed the suite in force: a profile cannot show what that suite refuses. Values of fields with
+`pii: true` are not written into the suite.
+
+## A suite against itself
+
+`lakehouse quality lint SUITE [--pipeline PIPELINE] [--json]` looks at every rule and every two of them. Exit codes: 0
+nothing found; 1 findings, each with the rules, their places and what to do; 2 the suite cannot be loaded.
+
+| Finding | Means |
+| --- | --- |
+| duplicate | two rules fail the same rows |
+| contradictory | no value passes a rule, or every row with values fails one of two |
+| redundant | every row that fails one fails the other, which is no less grave |
+| unreachable | a rule that no row can fail, or whose tag no row of silver can carry, since another refuses those rows |
+| unknown column, wrong type | with `--pipeline`: a column that no event has, a check that its type cannot meet |
+
+A claim about rows holds for every row, NaN, gaps and rounded integers included; a property test holds claims against
+generated rows. That nothing is found proves nothing: what two different regular expressions or conditions in SQL have
+in common is not looked at, and texts that a column of numbers might read alike (`01`, `1`) are not told apart.
+
+## Drift
+
+`lakehouse quality drift PIPELINE [--last 15m] [--against 1d] [--share 0.01] [--distance 0.1] [--no-write] [--json]`
+holds the last minutes against the day before them, appends each comparison to the Delta table `_quality/NAME_drift`,
+and exits 1 if anything drifted. No JVM is started.
+
+| Compared | From | Drifted where |
+| --- | --- | --- |
+| each rule's share of failing rows | `_quality/NAME_observed` | it is certain to differ by more than `--share` |
+| an observed aggregate's values by the minute | `_quality/NAME_observed` | as a distribution |
+| records refused, of all | `quarantine`, and events of the first rollup | as a share |
+| a rollup's `count` metric, of its events | gold | as a share |
+| a rollup's `quantiles` metric | gold's KLL sketches | more than `--distance` of the values moved past some bound |
+
+*Certain* means with a confidence of 99.9 % for each comparison: the interval of Newcombe (1998) for shares; for
+distributions their largest distance less Massart's bound (1990) and the sketches' own error. Rows are taken as
+independent; an incident of a minute is not, so let `--last` be longer than what passes by itself. Fewer than 30 of
+either side are not compared. `lakehouse.quality.drift` has the two comparisons as pure functions.
+
 ## What may surprise
 
 These are Great Expectations' own semantics on Spark, kept so that stream and report agree.

@@ -212,7 +212,7 @@ class Wanted:
             failures += Counter(_counts(counted))
             for rule_id in self.located & set(failures):
                 first[rule_id] = _place(fitting, rule_id)
-        columns = {name: _statistics(fitting[name], kinds) for name, kinds in self.columns}
+        columns = {name: statistics(fitting[name], kinds) for name, kinds in self.columns}
         return Observation(rows.num_rows, fitting.num_rows, refused.num_rows, dict(failures), first, columns)
 
 
@@ -239,32 +239,40 @@ def _place(rows: pa.Table, rule_id: str) -> tuple[int, int]:
     return rows["_partition"][row].as_py(), rows["_offset"][row].as_py()
 
 
-def _statistics(values: pa.ChunkedArray, kinds: frozenset[str]) -> ColumnStatistics:
+def statistics(values: pa.ChunkedArray, kinds: frozenset[str]) -> ColumnStatistics:
+    """The statistics of one column's values.
+
+    Args:
+        values: of any type of a field; nulls are left out.
+        kinds: what is kept beside their number, as `aggregates.needs` names it; `moments` and `kll` need numbers.
+    """
     values = values.drop_null().combine_chunks()
-    statistics = ColumnStatistics(present=len(values))
+    found = ColumnStatistics(present=len(values))
     if not len(values):
-        return statistics
+        return found
     if "extremes" in kinds:
         smallest, largest = _extremes(values)
-        statistics = replace(statistics, smallest=smallest, largest=largest)
+        found = replace(found, smallest=smallest, largest=largest)
     if kinds & {"moments", "kll"}:
         numbers = values.cast(pa.float64(), safe=False).to_numpy(zero_copy_only=False)
         small = pa.types.is_floating(values.type) or np.abs(numbers).max() * len(numbers) < _INT64 / 2
         exact = pc.sum(values).as_py() if small else sum(values.to_pylist())
         if "moments" in kinds:
-            mean = float(numbers.mean())
-            statistics = replace(statistics, total=exact, mean=mean, m2=float(((numbers - mean) ** 2).sum()))
+            # Beyond a double's range the deviation is infinite, and needs no warning at each batch.
+            with np.errstate(over="ignore", invalid="ignore"):
+                mean = float(numbers.mean())
+                found = replace(found, total=exact, mean=mean, m2=float(((numbers - mean) ** 2).sum()))
         if "kll" in kinds:
             sketch = datasketches.kll_doubles_sketch(_KLL_K)
             sketch.update(numbers[~np.isnan(numbers)])
-            statistics = replace(statistics, kll=bytes(sketch.serialize()))
+            found = replace(found, kll=bytes(sketch.serialize()))
     if "hll" in kinds:
         union = datasketches.hll_sketch(_HLL_LG_K, datasketches.HLL_8)
         for value in values.unique().to_pylist():
             # Texts get a prefix: the library leaves out an empty one.
             union.update(value if isinstance(value, int | float) else f"={value}")
-        statistics = replace(statistics, hll=bytes(union.serialize_compact()))
-    return statistics
+        found = replace(found, hll=bytes(union.serialize_compact()))
+    return found
 
 
 def _extremes(values: pa.Array) -> tuple[Any, Any]:

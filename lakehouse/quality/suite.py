@@ -209,12 +209,17 @@ def check_columns(suite: Suite, columns: Collection[str] | Mapping[str, str]) ->
             check_known((*expectation.columns, *(column for column, _ in terms)), columns)
             if isinstance(columns, Mapping):
                 check_fit(expectation.check, terms, columns)
-                _check_aggregate(expectation.aggregate, columns)
+                check_aggregate(expectation.aggregate, columns)
         except Mistake as mistake:
             fail_at(suite.source, expectation.index, expectation.type, mistake)
 
 
-def _check_aggregate(aggregate: Aggregate | None, columns: Mapping[str, str]) -> None:
+def check_aggregate(aggregate: Aggregate | None, columns: Mapping[str, str]) -> None:
+    """Refuse a statistic that its column's type does not have.
+
+    Raises:
+        Mistake: naming the column and its type.
+    """
     if aggregate is not None and aggregate.column is not None and needs_number(aggregate):
         kind = columns[aggregate.column]
         if kind not in ("integer", "long", "double"):

@@ -144,9 +144,10 @@ def read_population(spark: SparkSession, pipeline: Pipeline, versions: dict[str,
 
 
 def judged_by(uses: tuple[Use, ...], suite_sha256: str) -> Column:
-    """Whether a row was judged by one suite, from the offsets at which suites took over from each other."""
+    """Whether a row was judged by one suite: that of the replay that let it in, else that in force at its offset."""
     stretches = [_in_stretch(use) for use in uses if use.suite_sha256 == suite_sha256]
-    return F.coalesce(reduce(or_, stretches, F.lit(False)), F.lit(False))
+    by_offset = F.coalesce(reduce(or_, stretches, F.lit(False)), F.lit(False))
+    return F.coalesce(F.col("_replayed_from.suite_sha256") == suite_sha256, by_offset)
 
 
 def _in_stretch(use: Use) -> Column:

@@ -1,4 +1,7 @@
-"""Judge rows again, each by the suite that judged it when it came: every recorded verdict has to come out the same."""
+"""Judge rows again, each by the suite that let it in: every recorded verdict has to come out the same.
+
+That is the suite in force at a row's offset or, for a row that a replay brought back, the suite of that replay.
+"""
 
 from __future__ import annotations
 
@@ -54,7 +57,7 @@ class Recheck:
     Attributes:
         pipeline: its name.
         versions: `silver`, `quarantine` → version that was read.
-        judged: one per suite that was ever in use.
+        judged: one per suite that was ever in use, by the stream or by a replay.
         unknown: rows that came before the root remembered its suites.
     """
 
@@ -95,14 +98,14 @@ def recheck(spark: SparkSession, pipeline: Pipeline, span: Span) -> Recheck:
         ReconcileError, TableError: the tables cannot be read at versions of one batch.
     """
     root = storage.resolve_root(pipeline.root)
-    tables, _ = aligned(
-        root, [f"{layer}/{pipeline.name}" for layer in ("silver", "quarantine")], Replays(root, pipeline)
-    )
+    replays = Replays(root, pipeline)
+    tables, _ = aligned(root, [f"{layer}/{pipeline.name}" for layer in ("silver", "quarantine")], replays)
     versions = {name.partition("/")[0]: table.version() for name, table in tables.items()}
     population = read_population(spark, pipeline, versions, span)
     archive = Archive(root)
     uses = archive.uses(pipeline.name)
-    fingerprints = list(dict.fromkeys(use.suite_sha256 for use in uses))
+    replayed_by = (plan.suite_sha256 for plan in replays.plans() if plan.accepted)
+    fingerprints = list(dict.fromkeys([*(use.suite_sha256 for use in uses), *replayed_by]))
     judged = tuple(
         judge_again(population.parsed.where(judged_by(uses, sha256)), archive.load(sha256)) for sha256 in fingerprints
     )

@@ -18,7 +18,7 @@ from lakehouse.quality.suite import Suite, parse_suite
 from lakehouse.quality.verdicts import judge
 from lakehouse.reports.assess import Assessment, assess
 from lakehouse.reports.page import render
-from lakehouse.reports.population import LAYER, Population, Span
+from lakehouse.reports.population import LAYER, Population, Span, judged_by
 from lakehouse.reports.recheck import judge_again
 from lakehouse.reports.results import append_once, table_url
 from lakehouse.reports.run import QualityReport, agreement_line
@@ -59,6 +59,7 @@ def population(spark: SparkSession) -> Population:
     )
     refused = F.size("_errors") > 0
     judged = judge(frame, compile_rules(suite())).withColumn(LAYER, F.when(refused, "quarantine").otherwise("silver"))
+    judged = judged.withColumn("_replayed_from", F.lit(None).cast("struct<replay_id:string, suite_sha256:string>"))
     judged = judged.withColumn("_warnings", F.when(~refused, F.col("_warnings")).otherwise(F.filter("_warnings", _no)))
     raw = judged.where(refused).select(
         "_topic",
@@ -191,3 +192,29 @@ def test_verdicts_come_out_the_same_when_judged_again(population: Population) ->
     )
     changed = judge_again(one_lost, suite())
     assert (changed.differing, changed.first) == (1, (("t", 0, 5),))
+
+
+def test_a_replayed_row_is_judged_by_the_suite_of_its_replay(population: Population) -> None:
+    lax = parse_suite(
+        json.dumps(
+            {"name": "lax", "expectations": [expectation("column_values_to_not_be_null", "dated", column="name")]}
+        ),
+        source="lax.json",
+    )
+    fresh = population.parsed.where("_offset = 2").drop("_errors", "_warnings", LAYER)
+    # A value of which the suite in force at the offset tags the row, and the suite of the replay does not.
+    again = judge(fresh.withColumn("amount", F.lit(55.0)), compile_rules(lax)).drop("_counted")
+    brought_back = again.withColumns(
+        {
+            LAYER: F.lit("silver"),
+            "_replayed_from": F.struct(F.lit("r").alias("replay_id"), F.lit(lax.sha256).alias("suite_sha256")),
+        }
+    )
+    rows = population.parsed.where("_offset <> 2").unionByName(brought_back, allowMissingColumns=True)
+    by_suite = {one.sha256: judge_again(rows.where(judged_by(uses(), one.sha256)), one) for one in (suite(), lax)}
+    assert {sha256: (of.rows, of.differing) for sha256, of in by_suite.items()} == {
+        suite().sha256: (ROWS - 1, 0),
+        lax.sha256: (1, 0),
+    }
+    found = assess(replace(population, parsed=rows), suite(), uses())
+    assert (found.rows.same_suite, found.disagreements) == (ROWS - 1, ())

@@ -12,6 +12,7 @@ from deltalake import DeltaTable
 
 from lakehouse.errors import QualityError
 from lakehouse.quality.observe import Observation, Wanted, merge_all
+from lakehouse.quality.observe import statistics as statistics_of
 from lakehouse.quality.suite import Suite, parse_suite
 from lakehouse.quality.watch import Outcome, outcomes, stop_on_failure
 from lakehouse.schemas import VERDICT
@@ -152,3 +153,8 @@ def test_figures_that_cannot_be_written_do_not_stop_the_stream(
     watch.record(watch.look([(OBSERVED, None, Wanted.by(suite()).observe(*rows(NUMBERS)).to_bytes())]))
     watch.close()
     assert "a minute of observations is left out" in caplog.text
+
+
+def test_values_near_the_end_of_doubles_raise_no_warning() -> None:
+    found = statistics_of(pa.chunked_array([[0.0, 1e200, -1e200]]), frozenset({"moments"}))
+    assert found.m2 == float("inf")

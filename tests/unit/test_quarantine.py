@@ -16,6 +16,8 @@ from lakehouse import reconcile
 from lakehouse.cli import app
 from lakehouse.config.models import Pipeline
 from lakehouse.errors import ConfigError, ReconcileError, TableError
+from lakehouse.quality.archive import Archive
+from lakehouse.quality.suite import load_suite
 from lakehouse.quarantine import Choice, entries, find, overview, parse_moment, parse_where, render_entries
 from lakehouse.repair import Repair, load_repair
 from lakehouse.replay import Replay, replay
@@ -198,6 +200,14 @@ def test_two_records_at_one_position_are_two_rows(pipeline: Pipeline, tmp_path: 
     assert offsets(pipeline, "quarantine") == [1, 2, 3]
     assert replayed(pipeline, slow, commit=True).accepted == 1
     assert offsets(pipeline, "silver") == [0, 1, 1, 4, 5]
+
+
+def test_the_suite_of_a_replay_is_kept_once_it_is_decided(pipeline: Pipeline, tmp_path: Path) -> None:
+    suite = load_suite(SUITE)
+    replayed(pipeline, suite=suite)
+    assert not (tmp_path / "_suites").exists()
+    replayed(pipeline, suite=suite, commit=True)
+    assert Archive(str(tmp_path)).load(suite.sha256).expectations == suite.expectations
 
 
 def test_a_damaged_plan_stops_everything_by_name(pipeline: Pipeline, tmp_path: Path) -> None:
