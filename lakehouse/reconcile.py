@@ -15,23 +15,26 @@ from typing import TYPE_CHECKING
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
+import pyarrow.dataset as ds
 
 from lakehouse import kafka_admin, storage, topic
 from lakehouse.errors import ReconcileError
 from lakehouse.kafka_options import librdkafka_options
 from lakehouse.rollups.compare import RollupDifference, compare_rollup
-from lakehouse.schemas import TIMESTAMP
+from lakehouse.rollups.merge import coarsen
+from lakehouse.schemas import TIMESTAMP, gold_schema
+from lakehouse.serving.history import History, grains_of, hold, open_coarser, read_rows
 from lakehouse.sinks.aligned import aligned
 from lakehouse.sinks.replays import Replays
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
+    from collections.abc import Iterable, Iterator, Sequence
 
-    import pyarrow.dataset as ds
     from deltalake import DeltaTable
 
-    from lakehouse.chain import Former, Gap
+    from lakehouse.chain import Batch, Former, Gap
     from lakehouse.config.models import Pipeline
+    from lakehouse.serving.history import Held
 
 _SHOWN = 10
 """How many records of each kind of difference a report names."""
@@ -63,7 +66,8 @@ class Reconciliation:
         unknown: in a table, but not in the topic.
         altered: in quarantine, or in the lineage of a replayed row, with another key, value or headers than in the
             topic.
-        rollups: each rollup table against silver, for one that joined later from there on.
+        rollups: each rollup table against silver, for one that joined later from there on; a derived one together
+            with what the finer grains have gained since it was derived.
         gaps: offsets that were lost, as a person acknowledged.
         former: content that the topic has no longer, as a person acknowledged.
         former_rows: rows taken from it; they are not compared with the topic.
@@ -144,6 +148,8 @@ def _compare(pipeline: Pipeline) -> Reconciliation:
     root = storage.resolve_root(pipeline.root)
     gold = {f"gold/{name}": (grain, rollup) for name, grain, rollup in pipeline.rollup_tables()}
     silver_name, quarantine_name = f"silver/{pipeline.name}", f"quarantine/{pipeline.name}"
+    # Before the tables of the stream, so that none covers more of its source than is compared.
+    coarser = {name: open_coarser(root, grains_of(pipeline, name)[1:]) for name in pipeline.rollups}
     tables, head = aligned(root, [silver_name, quarantine_name, *gold], Replays(root, pipeline))
     name = pipeline.source.topic
     end = head.end.get(name, {})
@@ -187,13 +193,43 @@ def _compare(pipeline: Pipeline) -> Reconciliation:
                 event_time=pipeline.event_time.column,
             )
             for table, (grain, rollup) in gold.items()
-        },
+        }
+        | dict(_derived(pipeline, coarser, tables, head)),
         gaps=head.past.gaps,
         former=head.past.former,
         former_rows=sum(_size(era) for era in before),
         expired_rows=_size(in_tables) - _size(comparable),
         seconds=time.perf_counter() - began,
     )
+
+
+def _derived(
+    pipeline: Pipeline, coarser: dict[str, list[Held]], tables: dict[str, DeltaTable], head: Batch
+) -> Iterator[tuple[str, RollupDifference]]:
+    """Each derived table, with the tails of the finer ones, against silver."""
+    silver = tables[f"silver/{pipeline.name}"]
+    for name, held in coarser.items():
+        rollup = pipeline.rollups[name]
+        schema = gold_schema(rollup, pipeline.source.fields)
+        finest = grains_of(pipeline, name)[0]
+        history = History([*held, hold(tables[finest[1]], *finest)])
+        whole_from: int | None = None
+        for table in reversed(held):
+            # A row that the finer table was never given cannot be in the coarser one either.
+            bounds = (whole_from, table.cover.whole_from if table.cover else None)
+            whole_from = max((bound for bound in bounds if bound is not None), default=None)
+            rows = coarsen(read_rows(history.sources(table.grain), schema), rollup, table.grain)
+            yield (
+                table.name,
+                compare_rollup(
+                    _joined(silver, head.past.joined.get(finest[1])),
+                    ds.dataset(rows),
+                    rollup,
+                    table.grain,
+                    event_time=pipeline.event_time.column,
+                    start_us=whole_from,
+                ),
+            )
 
 
 def _gap_line(gap: Gap) -> str:

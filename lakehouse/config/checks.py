@@ -6,7 +6,7 @@ import re
 from datetime import date, timedelta
 from typing import TYPE_CHECKING, NamedTuple
 
-from lakehouse.config.models import format_duration
+from lakehouse.config.models import GRAINS, format_duration
 from lakehouse.config.problems import choose
 
 if TYPE_CHECKING:
@@ -58,6 +58,7 @@ def check(pipeline: Pipeline) -> list[Finding]:
         path: KeyPath = ("rollups", name)
         findings += _dimensions(pipeline, rollup, path)
         findings += _repeated(rollup.grains, (*path, "grains"), "the grain")
+        findings += _grains(rollup, (*path, "grains"))
         findings += _metric_names(rollup, (*path, "metrics"))
         for index, metric in enumerate(rollup.metrics):
             findings += _metric(pipeline, metric, (*path, "metrics", index))
@@ -147,6 +148,16 @@ def _repeated(values: Sequence[str], path: KeyPath, kind: str) -> Iterator[Findi
     for index, value in enumerate(values):
         if value in values[:index]:
             yield Finding((*path, index), f"{kind} {value} stands here twice", "keep one")
+
+
+def _grains(rollup: Rollup, path: KeyPath) -> Iterator[Finding]:
+    wanted = [grain for grain in GRAINS if grain in rollup.grains or grain == GRAINS[0]]
+    if list(dict.fromkeys(rollup.grains)) != wanted:
+        yield Finding(
+            path,
+            "the grains do not go from 1s, which the stream writes, to coarser ones",
+            f"write [{', '.join(wanted)}]",
+        )
 
 
 def _metric_names(rollup: Rollup, path: KeyPath) -> Iterator[Finding]:

@@ -7,8 +7,9 @@ from __future__ import annotations
 
 import re
 from datetime import timedelta
+from itertools import pairwise
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal, NamedTuple
 
 from pydantic import (
     BaseModel,
@@ -33,7 +34,9 @@ _LONGEST_MS = 36_500 * 86_400_000
 """A hundred years: beyond what anyone means, and well inside what a timedelta holds."""
 _MILLISECONDS = {"ms": 1, "s": 1_000, "m": 60_000, "h": 3_600_000, "d": 86_400_000}
 
-Grain = Literal["1s"]
+Grain = Literal["1s", "1m", "1h", "1d"]
+GRAINS: tuple[Grain, ...] = ("1s", "1m", "1h", "1d")
+"""The finest first; each width divides the next."""
 FieldType = Literal["string", "integer", "long", "double", "boolean", "timestamp", "date"]
 
 
@@ -210,8 +213,24 @@ class Rollup(Model):
     dimensions: list[Name] = Field(
         min_length=1, description="fields to group by, of type string, integer, long, boolean or date"
     )
-    grains: list[Grain] = Field(default=["1s"], min_length=1, description="widths of the windows; one gold table each")
+    grains: list[Grain] = Field(
+        default=["1s"],
+        min_length=1,
+        description=(
+            "widths of the windows, one gold table each: the stream writes 1s, which comes first; "
+            "maintenance derives each other one from the one before it"
+        ),
+    )
     metrics: list[AnyMetric] = Field(default_factory=list, description="besides `events`, which every rollup has")
+
+
+class DerivedTable(NamedTuple):
+    """A rollup table that is derived from the table of the next finer grain."""
+
+    name: str
+    source: str
+    grain: Grain
+    rollup: Rollup
 
 
 class ProcessingTime(Model):
@@ -275,7 +294,13 @@ class Pipeline(Model):
     maintenance: Maintenance = Field(default=Maintenance(), description="how the tables are kept small")
 
     def rollup_tables(self) -> Iterator[tuple[str, str, Rollup]]:
-        """Each rollup table as (table name, grain, rollup), such as (`events_by_feature_1s`, `1s`, …)."""
+        """Each rollup table that the stream writes, as (name, grain, rollup): (`events_by_feature_1s`, `1s`, …)."""
         for rollup_name, rollup in self.rollups.items():
-            for grain in rollup.grains:
-                yield f"{self.name}_{rollup_name}_{grain}", grain, rollup
+            yield f"{self.name}_{rollup_name}_{rollup.grains[0]}", rollup.grains[0], rollup
+
+    def derived_tables(self) -> Iterator[DerivedTable]:
+        """Each rollup table that maintenance derives, finer ones before coarser ones."""
+        for rollup_name, rollup in self.rollups.items():
+            for finer, grain in pairwise(rollup.grains):
+                table = f"{self.name}_{rollup_name}"
+                yield DerivedTable(f"{table}_{grain}", f"{table}_{finer}", grain, rollup)

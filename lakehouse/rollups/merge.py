@@ -12,6 +12,8 @@ from typing import TYPE_CHECKING
 import datasketches
 import pyarrow as pa
 
+from lakehouse.rollups.partials import GRAIN_US, window_of
+
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
@@ -45,6 +47,19 @@ def merge_partials(partials: pa.Table, rollup: Rollup) -> pa.Table:
             columns[metric.name] = _merge_sketches(columns[metric.name], metric)
     merged = pa.table({name: columns[name] for name in partials.column_names})
     return merged.cast(partials.schema).sort_by([(key, "ascending") for key in keys])
+
+
+def coarsen(partials: pa.Table, rollup: Rollup, grain: str) -> pa.Table:
+    """Partial aggregates of wider windows: one row for each window of `grain` and dimensions.
+
+    Args:
+        partials: as for `merge_partials`, of a grain whose width divides that of `grain`.
+        rollup: dimensions and metrics.
+        grain: a key of `partials.GRAIN_US`.
+    """
+    index = partials.column_names.index("window_start")
+    window = window_of(partials["window_start"], GRAIN_US[grain])
+    return merge_partials(partials.set_column(index, partials.schema.field(index), window), rollup)
 
 
 def _merge_sketches(lists: pa.ChunkedArray, metric: AnyMetric) -> pa.Array:

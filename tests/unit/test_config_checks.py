@@ -71,6 +71,16 @@ def test_metrics_have_columns_that_they_can_take(metric: str, kind: str) -> None
     )
 
 
+@pytest.mark.parametrize(
+    ("grains", "wanted"),
+    [(["1m"], "[1s, 1m]"), (["1m", "1s"], "[1s, 1m]"), (["1s", "1d", "1h"], "[1s, 1h, 1d]")],
+)
+def test_grains_go_from_1s_to_coarser_ones(grains: list[str], wanted: str) -> None:
+    (finding,) = check(pipeline(rollups={"r": {"dimensions": ["a_string"], "grains": grains}}))
+    assert finding.path == ("rollups", "r", "grains")
+    assert finding.remedy == f"write {wanted}"
+
+
 def test_repeated_dimensions_and_grains_are_refused() -> None:
     findings = check(pipeline(rollups={"r": {"dimensions": ["a_string", "a_string"], "grains": ["1s", "1s"]}}))
     assert [finding.path for finding in findings] == [("rollups", "r", "dimensions", 1), ("rollups", "r", "grains", 1)]
