@@ -278,6 +278,21 @@ class Maintenance(Model):
     )
 
 
+class RetentionRule(Model):
+    """How long rows of one kind stay; the first rule that fits a table counts, and without one all of them stay."""
+
+    rows: Literal["silver", "quarantine", "bronze", "1s", "1m", "1h", "1d"] = Field(
+        description="which rows: a layer, or a grain of the rollups"
+    )
+    rollup: Name | None = Field(default=None, description="of which rollup; of all by default")
+    keep: Duration | Literal["forever"] = Field(
+        description=(
+            "for how long: counted from Kafka's timestamp, in rollups from the window's beginning; the rows of a grain "
+            "leave only once the next coarser grain holds them"
+        )
+    )
+
+
 class Pipeline(Model):
     """One pipeline: one stream of events and every table made from it."""
 
@@ -292,6 +307,21 @@ class Pipeline(Model):
     )
     trigger: Trigger = Field(default=ProcessingTime(), description="when a micro-batch starts")
     maintenance: Maintenance = Field(default=Maintenance(), description="how the tables are kept small")
+    retention: list[RetentionRule] = Field(
+        default_factory=list, description="rules by which old rows leave, the first that fits a table counts"
+    )
+
+    def keep(self, rows: str, rollup: str | None = None) -> timedelta | None:
+        """How long a table keeps its rows; None for ever.
+
+        Args:
+            rows: a layer, or a grain.
+            rollup: name of the rollup, of a grain.
+        """
+        for rule in self.retention:
+            if rule.rows == rows and rule.rollup in (None, rollup):
+                return None if rule.keep == "forever" else rule.keep
+        return None
 
     def rollup_tables(self) -> Iterator[tuple[str, str, Rollup]]:
         """Each rollup table that the stream writes, as (name, grain, rollup): (`events_by_feature_1s`, `1s`, …)."""

@@ -161,6 +161,20 @@ def uncovered(source: TableView, target: TableView | None) -> tuple[int, set[str
     return covered, {file.path for file in gained_files(source, covered, source.version)}
 
 
+def covers(target: TableView | None, source: TableView) -> bool:
+    """Whether the derived table holds every row of this version of its source.
+
+    Raises:
+        TableError: that cannot be known.
+    """
+    known = target.cover.cover if target and target.cover else None
+    return (
+        known is not None
+        and known.source_id == str(source.table.metadata().id)
+        and not gained_files(source, known.version, source.version)
+    )
+
+
 def gained_files(source: TableView, after: int, upto: int) -> list[LiveFile]:
     """The files that the source gained by the versions in (after, upto].
 

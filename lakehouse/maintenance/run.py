@@ -1,4 +1,4 @@
-"""One pass over a pipeline's tables, and pass after pass: derive, rewrite, checkpoint, vacuum, clean the log.
+"""One pass over a pipeline's tables, and pass after pass: derive, retire, rewrite, checkpoint, vacuum, clean the log.
 
 Each step commits or deletes by itself and leaves the table as every reader expects it, so that a pass may be killed
 at any instruction, started twice, or run beside another one. docs/architecture.md says what a kill leaves behind.
@@ -10,18 +10,22 @@ import threading
 import time
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from datetime import timedelta
 from typing import TYPE_CHECKING
 
 from deltalake.exceptions import DeltaError
 from obstore.exceptions import BaseError
 
 from lakehouse import storage
+from lakehouse.config.models import format_duration
 from lakehouse.errors import LakehouseError, TableError
-from lakehouse.maintenance import cleanup, vacuum
+from lakehouse.maintenance import cleanup, retire, vacuum
 from lakehouse.maintenance.choose import Limits, choose, simulate
-from lakehouse.maintenance.derive import derivations, derive, uncovered
+from lakehouse.maintenance.derive import covers, derivations, derive, uncovered
+from lakehouse.maintenance.retire import Spans
 from lakehouse.maintenance.rewrite import Form, UnreadableFileError, rewrite
 from lakehouse.maintenance.view import LiveFile, open_view, refresh
+from lakehouse.retirement import retired_before
 from lakehouse.sinks.delta_log import TableLog, last_checkpoint
 from lakehouse.sinks.onepass import OnePass
 
@@ -29,6 +33,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
 
     from lakehouse.config.models import Pipeline
+    from lakehouse.maintenance.retire import Retirement
     from lakehouse.maintenance.view import TableView
 
 MIB = 2**20
@@ -36,6 +41,8 @@ _PASS_S = 30.0
 """A table's share of a pass, after which the next table has its turn and the rest waits for the next pass."""
 _BACKFILL = 500
 """Commits from before the first pass that one pass reads in search of removed files; each takes 0.07 ms."""
+_LOOKS = 0.01
+"""Share of the time that rows are kept, from one look for those that can leave to the next."""
 _LISTING_S = 600.0
 """From one search for orphans to the next: it lists the table's folder."""
 
@@ -49,6 +56,9 @@ class TableReport:
         version: newest version after the pass.
         files_before, files_after, bytes_before, bytes_after: of the live files.
         derivations: commits that took in what the table of the finer grain has gained.
+        retired_before: boundary up to which rows left by a rule of retention, ISO 8601; None where none left.
+        retired_files: files that left with all of their rows; cut_files: those of which a part stays.
+        retired_rows: how many left; of a plan: those of the whole files.
         rewrites: commits that replaced files; rewritten_files and rewritten_bytes: what they read.
         given_up: rewrites that a commit in between made void.
         checkpoint: version of the checkpoint written; None for none.
@@ -66,6 +76,10 @@ class TableReport:
     bytes_before: int = 0
     bytes_after: int = 0
     derivations: int = 0
+    retired_before: str | None = None
+    retired_files: int = 0
+    cut_files: int = 0
+    retired_rows: int = 0
     rewrites: int = 0
     rewritten_files: int = 0
     rewritten_bytes: int = 0
@@ -91,7 +105,7 @@ class TableReport:
             self.vacuumed_files,
             self.orphans_deleted,
         )
-        return not any(done) and self.checkpoint is None and self.error is None
+        return not any(done) and all(said is None for said in (self.checkpoint, self.retired_before, self.error))
 
     def __str__(self) -> str:
         if self.error:
@@ -100,6 +114,9 @@ class TableReport:
         done = [f"{self.files_before:,} → {self.files_after:,} files ({size})"]
         if self.derivations:
             done.append(f"{self.derivations} derivations")
+        if self.retired_before is not None:
+            what = f"{self.retired_rows:,} rows, {self.retired_files:,} files whole and {self.cut_files:,} in part"
+            done.append(f"retired before {self.retired_before}: {what}")
         if self.rewrites:
             done.append(f"{self.rewrites} rewrites of {self.rewritten_files:,} files")
         if self.checkpoint is not None:
@@ -115,9 +132,11 @@ class TableReport:
 class _Memory:
     """What a maintainer remembers of a table between passes. All of it can be found again."""
 
+    spans: Spans
     tombstones: vacuum.Tombstones = field(default_factory=vacuum.Tombstones)
     unreadable: set[str] = field(default_factory=set)
     listed_s: float = float("-inf")
+    retired_s: float = float("-inf")
     log_listed: bool = False
 
 
@@ -164,7 +183,8 @@ class Maintainer:
         for name, derivation in self._derivations.items():
             self._forms[name] = Form(derivation.schema, "max_event_time", derivation.table.rollup)
         self._coarser = {each.source: name for name, each in self._derivations.items()}
-        self._memory = {name: _Memory() for name in self._forms}
+        self._keep = {name: keep for name, keep in keeps(one_pass) if keep is not None}
+        self._memory = {name: _Memory(Spans(form.time)) for name, form in self._forms.items()}
         self._retention_ms = round(self._settings.retention.total_seconds() * 1_000)
 
     def plan(self) -> list[TableReport]:
@@ -203,7 +223,10 @@ class Maintainer:
             while self._going_on() and time.monotonic() < deadline:
                 if not (self._thorough or derivation.due(view, self._now_ms())):
                     break
-                if not derive(derivation, source, view, retired_us=None, target_bytes=target, retention=retention):
+                retired_us = retired_before(source.table)
+                if not derive(
+                    derivation, source, view, retired_us=retired_us, target_bytes=target, retention=retention
+                ):
                     break
                 report.derivations += 1
                 view = self._open(report.table, report)
@@ -272,6 +295,8 @@ class Maintainer:
 
     def _plan(self, view: TableView, this: _Pass, report: TableReport) -> None:
         now_ms = self._now_ms()
+        if retirement := self._retirement(view, this):
+            _tell(report, retirement, sum(file.rows or 0 for file in retirement.whole))
         runs, left = simulate(view.files, self._limits(view.name), now_ms)
         report.rewrites = len(runs)
         report.rewritten_files = sum(len(run.files) for run in runs)
@@ -298,6 +323,10 @@ class Maintainer:
         memory = self._memory[view.name]
         failure: LakehouseError | None = None
         try:
+            view = self._retire(view, this, report)
+        except LakehouseError as error:
+            failure = error
+        try:
             self._rewrite(view, memory, report)
         except LakehouseError as error:
             failure = error  # the other steps need no readable data file
@@ -314,6 +343,42 @@ class Maintainer:
             memory.log_listed = True
         if failure:
             raise failure
+
+    def _retirement(self, view: TableView, this: _Pass) -> Retirement | None:
+        """What a rule of retention lets go now; None where it is nothing, or not worth the while yet.
+
+        Raises:
+            TableError: whether the coarser grain holds the rows cannot be known; none leaves then.
+        """
+        keep, memory = self._keep.get(view.name), self._memory[view.name]
+        now_s = self._clock()
+        if keep is None or not (self._thorough or now_s - memory.retired_s >= keep.total_seconds() * _LOOKS):
+            return None
+        coarser = self._coarser.get(view.name)
+        if coarser is not None and not covers(this.views.get(coarser), view):
+            return None
+        memory.retired_s = now_s
+        # No window of the coarser grain is cut: those from the boundary on can be made of either.
+        derivation = self._derivations.get(coarser or view.name)
+        width = derivation.width if derivation else 1_000_000
+        before_us = (int(now_s * 1_000_000) - keep // timedelta(microseconds=1)) // width * width
+        known = retired_before(view.table)
+        if known is not None and before_us <= known:
+            return None
+        return retire.choose(view.files, memory.spans.of(view), before_us, but=memory.unreadable)
+
+    def _retire(self, view: TableView, this: _Pass, report: TableReport) -> TableView:
+        """Let rows go; the table as it is then."""
+        retirement = self._retirement(view, this)
+        if retirement is None:
+            return view
+        keep = format_duration(self._keep[view.name])
+        rows = retire.carry_out(view, self._forms[view.name], retirement, keep=keep, retention=self._settings.retention)
+        if rows is None:
+            report.given_up += 1
+            return refresh(view)  # the next pass sees the table as it is now
+        _tell(report, retirement, rows)
+        return refresh(view)
 
     def _rewrite(self, view: TableView, memory: _Memory, report: TableReport) -> None:
         form, limits = self._forms[view.name], self._limits(view.name)
@@ -379,6 +444,24 @@ class Maintainer:
             gone = cleanup.clean_up(view, files, before_ms=before_ms, upto=upto, keep_on=self._going_on)
         report.log_files_deleted = len(gone)
         report.log_files = len(files) - len(gone)
+
+
+def keeps(one_pass: OnePass) -> Iterator[tuple[str, timedelta | None]]:
+    """Each table of a pipeline and how long a rule of retention keeps its rows; None for ever."""
+    pipeline = one_pass.pipeline
+    for table in one_pass.schemas():
+        layer = table.split("/")[0]
+        if layer != "gold":
+            yield table, pipeline.keep(layer)
+    for name, rollup in pipeline.rollups.items():
+        for grain in rollup.grains:
+            yield f"gold/{pipeline.name}_{name}_{grain}", pipeline.keep(grain, name)
+
+
+def _tell(report: TableReport, retirement: Retirement, rows: int) -> None:
+    report.retired_before = retirement.before
+    report.retired_files, report.cut_files = len(retirement.whole), len(retirement.cut)
+    report.retired_rows = rows
 
 
 @contextmanager

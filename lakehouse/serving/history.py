@@ -25,6 +25,7 @@ from deltalake import DeltaTable
 from deltalake.exceptions import DeltaError, TableNotFoundError
 
 from lakehouse.errors import TableError
+from lakehouse.retirement import retired_before
 from lakehouse.rollups.cover import COVER_KEY, Cover
 from lakehouse.schemas import FIRST_US, LAST_US, TIMESTAMP
 from lakehouse.serving.log import LogTail
@@ -62,6 +63,7 @@ class Held:
         table_id: Delta's id.
         version: the version.
         parts: the live files.
+        retired_us: its windows from before this have left by a rule, µs since 1970 UTC; None where all are there.
         cover: what it covers of the table of the next finer grain; None for the one that the stream writes.
     """
 
@@ -71,6 +73,7 @@ class Held:
     table_id: str
     version: int
     parts: tuple[Part, ...]
+    retired_us: int | None = None
     cover: Cover | None = None
 
 
@@ -173,7 +176,7 @@ def hold(table: DeltaTable, grain: str, name: str) -> Held:
     firsts, lasts = _windows(actions, "min"), _windows(actions, "max")
     parts = tuple(Part(*part) for part in zip(paths, firsts, lasts, strict=True))
     cover = _find_cover(tail, name, table.version())
-    return Held(grain, name, tail, str(table.metadata().id), table.version(), parts, cover)
+    return Held(grain, name, tail, str(table.metadata().id), table.version(), parts, retired_before(table), cover)
 
 
 def _windows(actions: pa.Table, which: str) -> list[int | None]:

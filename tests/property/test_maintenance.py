@@ -12,11 +12,13 @@ from typing import Any
 
 import obstore
 import pyarrow as pa
+from deltalake import DeltaTable
 from hypothesis import HealthCheck, event, given, settings
 from hypothesis import strategies as st
 
 from lakehouse.maintenance import cleanup
 from lakehouse.maintenance.run import Maintainer
+from lakehouse.retirement import retired_before
 from tests.maintained import GOLD, SILVER, START_S, Stream, age
 
 TABLES = (SILVER, GOLD)
@@ -163,3 +165,35 @@ def _require_exact(stream: Stream) -> None:
     assert stream.gold() == stream.expected_gold()
     for grain in GRAINS[1:]:
         assert stream.history(grain) == stream.expected_gold(grain)
+
+
+def test_a_retirement_may_be_killed_at_every_single_operation(tmp_path: Path) -> None:
+    """Rows that a rule lets go leave whole or not at all, and the coarser grains keep every event."""
+    rules = [{"rows": "silver", "keep": "30m"}, {"rows": "1s", "keep": "10m"}]
+    made = Stream(tmp_path / "made", grains=GRAINS, retention=rules)
+    for number in range(6):
+        made.send(4, at_s=START_S + 600 * number, late=1)
+    made.sink.close()
+    now_s, operations, crashed, outcomes = START_S + 3_600, 0, True, set()
+    while crashed:
+        root = tmp_path / str(operations)
+        shutil.copytree(made.root, root)
+        stream = Stream(root, grains=GRAINS, retention=rules)
+        crashed = False
+        try:
+            with crash_after(operations):
+                Maintainer(stream.pipeline, clock=lambda: now_s).maintain()
+        except CrashError:
+            crashed = True
+        outcomes.add((retired_before(DeltaTable(str(stream.path(SILVER)))), stream.silver().num_rows))
+        assert sum(row[0] for row in stream.history("1h").values()) == stream.sent
+        stream.maintain(now_s)
+        assert sum(row[0] for row in stream.history("1h").values()) == stream.sent
+        stream.sink.close()
+        stream.open()
+        assert stream.sent == 24
+        stream.sink.close()
+        shutil.rmtree(root)
+        operations += 1
+    assert operations > 8
+    assert outcomes == {(None, 24), (int((START_S + 1_800) * 1e6), 11)}
