@@ -35,14 +35,23 @@ def merge_partials(partials: pa.Table, rollup: Rollup) -> pa.Table:
     Returns:
         The same columns and types, sorted by window and dimensions. `_batch_id` is the largest.
     """
-    keys = ["window_start", *rollup.dimensions]
-    how = {"events": "sum", "min_event_time": "min", "max_event_time": "max"}
-    how |= {metric.name: _MERGE[metric.type] for metric in rollup.metrics}
-    if "_batch_id" in partials.column_names:
-        how["_batch_id"] = "max"
+    return merge_by(partials, ["window_start", *rollup.dimensions], rollup.metrics)
+
+
+def merge_by(partials: pa.Table, keys: Sequence[str], metrics: Iterable[AnyMetric]) -> pa.Table:
+    """`merge_partials` for any columns: one row for each combination of `keys`.
+
+    Args:
+        partials: some columns of a rollup's partials; all but the keys are merged.
+        keys: columns to group by.
+        metrics: those of the rollup whose columns are there.
+    """
+    own = {"events": "sum", "min_event_time": "min", "max_event_time": "max", "_batch_id": "max"}
+    how = {name: kind for name, kind in own.items() if name in partials.column_names}
+    how |= {metric.name: _MERGE[metric.type] for metric in metrics}
     groups = partials.combine_chunks().group_by(keys, use_threads=False).aggregate(list(how.items()))
     columns = {name: groups[name] for name in keys} | {name: groups[f"{name}_{kind}"] for name, kind in how.items()}
-    for metric in rollup.metrics:
+    for metric in metrics:
         if _MERGE[metric.type] == "list":
             columns[metric.name] = _merge_sketches(columns[metric.name], metric)
     merged = pa.table({name: columns[name] for name in partials.column_names})

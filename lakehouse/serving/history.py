@@ -24,6 +24,7 @@ import pyarrow.parquet as pq
 from deltalake import DeltaTable
 from deltalake.exceptions import DeltaError, TableNotFoundError
 
+from lakehouse.chain import COMMIT_KEY
 from lakehouse.errors import TableError
 from lakehouse.retirement import retired_before
 from lakehouse.rollups.cover import COVER_KEY, Cover
@@ -32,7 +33,7 @@ from lakehouse.serving.log import LogTail
 from lakehouse.storage import resolve_root
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
+    from collections.abc import Callable, Iterable, Sequence
 
     from lakehouse.config.models import Pipeline, Rollup
 
@@ -64,6 +65,7 @@ class Held:
         version: the version.
         parts: the live files.
         retired_us: its windows from before this have left by a rule, µs since 1970 UTC; None where all are there.
+        batch_ms: when the last batch was committed, ms since 1970 UTC; None in a derived table.
         cover: what it covers of the table of the next finer grain; None for the one that the stream writes.
     """
 
@@ -74,6 +76,7 @@ class Held:
     version: int
     parts: tuple[Part, ...]
     retired_us: int | None = None
+    batch_ms: int | None = None
     cover: Cover | None = None
 
 
@@ -175,8 +178,9 @@ def hold(table: DeltaTable, grain: str, name: str) -> Held:
     paths = [unquote(path) for path in actions["path"].to_pylist()]
     firsts, lasts = _windows(actions, "min"), _windows(actions, "max")
     parts = tuple(Part(*part) for part in zip(paths, firsts, lasts, strict=True))
-    cover = _find_cover(tail, name, table.version())
-    return Held(grain, name, tail, str(table.metadata().id), table.version(), parts, retired_before(table), cover)
+    batch_ms, cover = _find_newest(tail, name, table.version())
+    version, table_id = table.version(), str(table.metadata().id)
+    return Held(grain, name, tail, table_id, version, parts, retired_before(table), batch_ms, cover)
 
 
 def _windows(actions: pa.Table, which: str) -> list[int | None]:
@@ -187,16 +191,18 @@ def _windows(actions: pa.Table, which: str) -> list[int | None]:
     return micros
 
 
-def _find_cover(tail: LogTail, name: str, version: int) -> Cover | None:
-    """What the table covers; None for one that the stream writes."""
+def _find_newest(tail: LogTail, name: str, version: int) -> tuple[int | None, Cover | None]:
+    """(when the last batch was committed, what the table covers): one of both, by who writes the table."""
     for candidate in range(version, max(-1, version - _NEWEST_VERSIONS), -1):
         commit = tail.read(candidate)
-        if commit is None or "lakehouse" in commit.commit_info:
-            return None
+        if commit is None:
+            break
+        if COMMIT_KEY in commit.commit_info:
+            return commit.timestamp_ms, None
         recorded = commit.commit_info.get(COVER_KEY)
         if recorded is not None:
-            return Cover.from_json(recorded, where=f"table {name}, version {candidate}")
-    return None
+            return None, Cover.from_json(recorded, where=f"table {name}, version {candidate}")
+    return None, None
 
 
 def _tail(finer: Held, coarser: Held) -> tuple[Part, ...]:
@@ -218,7 +224,12 @@ def _tail(finer: Held, coarser: Held) -> tuple[Part, ...]:
 
 
 def read_rows(
-    sources: Iterable[Source], schema: pa.Schema, *, start_us: int = FIRST_US, end_us: int = LAST_US + 1
+    sources: Iterable[Source],
+    schema: pa.Schema,
+    *,
+    start_us: int = FIRST_US,
+    end_us: int = LAST_US + 1,
+    read: Callable[[Held, Part, pa.Schema], pa.Table] | None = None,
 ) -> pa.Table:
     """The partials whose windows begin in a range of time.
 
@@ -227,12 +238,14 @@ def read_rows(
         schema: columns to read; `window_start` among them.
         start_us: where the range begins, µs since 1970 UTC, inclusive.
         end_us: where it ends, exclusive.
+        read: instead of `read_part`.
 
     Raises:
         TableError: a file is missing or damaged.
     """
+    read = read or read_part
     found = [
-        read_part(source.table, part, schema)
+        read(source.table, part, schema)
         for source in sources
         for part in source.parts
         if part.may_hold(start_us, end_us)
