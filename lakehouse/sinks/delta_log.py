@@ -401,7 +401,7 @@ def require_columns(columns: Schema, schema: pa.Schema, name: str) -> None:
         TableError: naming every column that differs.
     """
     wanted = Schema.from_arrow(schema)
-    if columns == wanted:
+    if _types(columns) == _types(wanted):
         return
     found = {field.name: field for field in columns.fields}
     asked = {field.name: field for field in wanted.fields}
@@ -410,7 +410,7 @@ def require_columns(columns: Schema, schema: pa.Schema, name: str) -> None:
         "the table's columns are not those of the pipeline:"
         f" missing {[name for name in asked if name not in found]},"
         f" unexpected {[name for name in found if name not in asked]},"
-        f" of another type {[name for name in asked if name in found and asked[name] != found[name]]}",
+        f" of another type {[name for name in asked if name in found and asked[name].type != found[name].type]}",
         where=f"table {name}",
         remedy=(
             "the table is of an earlier version: start the pipeline once, which adds them"
@@ -418,6 +418,11 @@ def require_columns(columns: Schema, schema: pa.Schema, name: str) -> None:
             else "undo the edit of the pipeline's file, or give the pipeline another name or root"
         ),
     )
+
+
+def _types(columns: Schema) -> list[tuple[str, Any]]:
+    """Names and types; what a field's metadata says of it makes no other table."""
+    return [(field.name, field.type) for field in columns.fields]
 
 
 def table_exists(url: str) -> bool:
