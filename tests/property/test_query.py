@@ -26,9 +26,11 @@ MEASURES = tuple(
 GRAINS = ("1s", "1m", "1h")
 WIDTHS = {"1s": US, "1m": 60 * US, "1h": 3_600 * US, "1d": 86_400 * US}
 
-SENDS = st.tuples(st.just("send"), st.integers(0, 7_300), st.integers(0, 6))
+EDGES = st.sampled_from([0, 59, 60, 3_540, 3_599, 3_600, 3_605, 3_661, 7_199, 7_200, 7_203])
+"""Events gather where grains meet, and ranges begin and end there."""
+SENDS = st.tuples(st.just("send"), EDGES, st.integers(0, 6))
 MAINTAINS = st.tuples(st.sampled_from(["maintain", "derive 1m", "restart"]), st.just(0), st.just(0))
-SECONDS = st.one_of(st.integers(-200, 7_500), st.sampled_from([0, 60, 3_600, 7_200, -120, 59, 3_599, 3_601]))
+SECONDS = st.one_of(EDGES, EDGES.map(lambda at: at + 1), st.integers(-200, 7_500))
 QUERIES = st.tuples(
     SECONDS,
     SECONDS,
