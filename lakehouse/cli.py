@@ -198,6 +198,46 @@ def query(
 
 
 @app.command()
+def ask(
+    pipeline: PipelineFile,
+    rollup: Annotated[str, typer.Option(help="name of the rollup")],
+    measure: Annotated[list[str], typer.Option(help="events, METRIC, METRIC@0.99 or METRIC/METRIC; again for more")],
+    by: Annotated[list[str] | None, typer.Option(help="a dimension to split by; again for more")] = None,
+    where: Annotated[list[str] | None, typer.Option(help="DIMENSION=VALUE; again for any of several")] = None,
+    start: Annotated[str | None, typer.Option("--from", help="such as 2026-01-31T12:00:00Z")] = None,
+    end: Annotated[str | None, typer.Option("--to", help="exclusive; now by default")] = None,
+    last: Annotated[str | None, typer.Option(help="instead of both: a duration up to now, such as 1h")] = None,
+    step: Annotated[str | None, typer.Option(help="width of the answer's windows, such as 1m")] = None,
+    max_staleness: Annotated[str | None, typer.Option(help="exit 75 where the last batch is older than this")] = None,
+    *,
+    explain: Annotated[bool, typer.Option("--explain", help="also say which tables answer which part")] = False,
+    as_json: Json = False,
+) -> None:
+    """Ask a rollup's whole history: the coarsest grains that fit, hot tail included, sketches merged; no JVM."""
+    from datetime import timedelta
+
+    from lakehouse.serving.query import Measure, Query, Rollups, parse_filters, parse_range
+    from lakehouse.serving.sql import render
+
+    described = load(pipeline)
+    first, until = parse_range(start, end, last)
+    question = Query(
+        rollup=rollup,
+        measures=tuple(map(Measure.parse, measure)),
+        start_us=first,
+        end_us=until,
+        step_us=None if step is None else round(duration(step) * 1_000_000),
+        dimensions=tuple(by or ()),
+        filters=parse_filters(described, rollup, where or ()),
+        max_staleness=None if max_staleness is None else timedelta(seconds=duration(max_staleness)),
+    )
+    answer = Rollups(described).ask(question)
+    typer.echo(json.dumps(answer.to_dict(), default=str) if as_json else render(answer.rows))
+    if explain and not as_json:
+        typer.echo(answer.explain())
+
+
+@app.command()
 def reconcile(pipeline: PipelineFile, *, as_json: Json = False) -> None:
     """Compare the topic with the tables: the missing, the doubled, the rollups against silver. Exit 1 if any differ."""
     from lakehouse import embedded

@@ -17,7 +17,7 @@ from deltalake.exceptions import DeltaError
 from lakehouse import kafka_admin, storage
 from lakehouse.chain import leading
 from lakehouse.errors import LakehouseError, SourceUnavailable
-from lakehouse.sinks.delta_log import damaged_files, find_head, first_line, table_exists
+from lakehouse.sinks.delta_log import damaged_files, find_cover, find_head, first_line, table_exists
 from lakehouse.sinks.log_files import LogFiles
 from lakehouse.sinks.onepass import OnePass
 from lakehouse.sinks.replays import Replays
@@ -88,6 +88,8 @@ def examine(pipeline: Pipeline) -> Diagnosis:
         except LakehouseError as error:
             findings.append(_from(error, name))
     last = leading(heads.values())
+    for table in pipeline.derived_tables():
+        findings += _derived_findings(one_pass.root, f"gold/{table.name}", logs.get(f"gold/{table.source}"))
     for name, files in logs.items():
         findings += _log_findings(files)
         findings += _log_checkpoint_findings(files)
@@ -184,6 +186,29 @@ def _data_findings(url: str, files: LogFiles, unfinished: Batch | None) -> Itera
         size = sum(files.data[path] for path in orphans)
         what = f"{len(orphans)} files ({size:,} bytes) are named by no commit: attempts that a crash or failure ended"
         yield Finding("info", where, what, "nothing: no reader sees them; a full vacuum removes them")
+
+
+def _derived_findings(root: str, name: str, source: LogFiles | None) -> Iterator[Finding]:
+    """A rollup table that maintenance derives: its log, its files, and whether it can go on from its source."""
+    url = f"{root}/{name}"
+    if not table_exists(url):
+        return
+    files = LogFiles.scan(storage.open_store(url), name)
+    yield from _log_findings(files)
+    yield from _log_checkpoint_findings(files)
+    yield from _data_findings(url, files, None)
+    try:
+        covering = find_cover(files.store, name, files.newest)
+    except LakehouseError as error:
+        yield _from(error, f"table {name}")
+        return
+    if covering is None or source is None:
+        return
+    needed = set(range(covering.cover.version + 1, source.newest + 1))
+    if missing := sorted(needed.difference(source.commits)):
+        what = f"version {missing[0]} of {source.name} is gone, and the table covers only what came before it"
+        remedy = "restore the commit from a backup; or move the table away: it is derived anew from what is there"
+        yield Finding("error", f"table {name}", what, remedy)
 
 
 def _chain_findings(last: Batch, heads: dict[str, Batch | None], names: list[str]) -> Iterator[Finding]:

@@ -22,6 +22,7 @@
     + TableLost                            it is gone, or has missed batches, while the others went on
   x QualityError                 exit 1    a batch does not meet an expectation that stops the pipeline
   x ReconcileError               exit 1    topic and tables cannot be compared
+  x TooStale                     exit 75   the tables are further behind than the question allows
 """
 
 from __future__ import annotations
@@ -145,3 +146,10 @@ class QualityError(LakehouseError):
 
 class ReconcileError(LakehouseError):
     """Topic and tables cannot be compared."""
+
+
+class TooStale(LakehouseError):
+    """The tables are further behind than the question allows; later they may not be."""
+
+    exit_code = 75
+    retriable = True

@@ -9,29 +9,33 @@ from __future__ import annotations
 import hashlib
 import time
 from dataclasses import dataclass, field
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
+import pyarrow.dataset as ds
 
 from lakehouse import kafka_admin, storage, topic
 from lakehouse.errors import ReconcileError
 from lakehouse.kafka_options import librdkafka_options
+from lakehouse.retirement import retired_before
 from lakehouse.rollups.compare import RollupDifference, compare_rollup
-from lakehouse.schemas import TIMESTAMP
+from lakehouse.rollups.merge import coarsen
+from lakehouse.schemas import TIMESTAMP, gold_schema
+from lakehouse.serving.history import History, grains_of, hold, open_coarser, read_rows
 from lakehouse.sinks.aligned import aligned
 from lakehouse.sinks.replays import Replays
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
+    from collections.abc import Iterable, Iterator, Sequence
 
-    import pyarrow.dataset as ds
     from deltalake import DeltaTable
 
-    from lakehouse.chain import Former, Gap
+    from lakehouse.chain import Batch, Former, Gap
     from lakehouse.config.models import Pipeline
+    from lakehouse.serving.history import Held
 
 _SHOWN = 10
 """How many records of each kind of difference a report names."""
@@ -63,10 +67,14 @@ class Reconciliation:
         unknown: in a table, but not in the topic.
         altered: in quarantine, or in the lineage of a replayed row, with another key, value or headers than in the
             topic.
-        rollups: each rollup table against silver, for one that joined later from there on.
+        rollups: each rollup table against silver, for one that joined later from there on; a derived one together
+            with what the finer grains have gained since it was derived.
         gaps: offsets that were lost, as a person acknowledged.
         former: content that the topic has no longer, as a person acknowledged.
         former_rows: rows taken from it; they are not compared with the topic.
+        retired: table → the time before which its rows left by a rule of retention, ISO 8601: Kafka's timestamp, in
+            rollups the window. What is older is not compared.
+        retired_records: records of the topic that are older than what silver and quarantine keep.
         expired_rows: rows whose records retention has removed since; they are not compared with the topic.
         seconds: how long the comparison took.
     """
@@ -89,6 +97,8 @@ class Reconciliation:
     former_rows: int
     expired_rows: int
     seconds: float
+    retired: dict[str, str] = field(default_factory=dict)
+    retired_records: int = 0
 
     @property
     def ok(self) -> bool:
@@ -110,6 +120,10 @@ class Reconciliation:
         for table, rollup in self.rollups.items():
             verdict = "equal to silver" if rollup.ok else f"{rollup.differing:,} differ: " + "; ".join(rollup.first)
             lines.append(f"{table}: {rollup.cells:,} cells, {verdict}")
+        for table, moment in self.retired.items():
+            lines.append(f"{table}: rows from before {moment} were retired by a rule, and are not compared")
+        if self.retired_records:
+            lines.append(f"{self.retired_records:,} records not looked for: they are older than what the tables keep")
         if self.expired_rows:
             lines.append(f"{self.expired_rows:,} rows not compared: retention has removed their records since")
         if self.former_rows:
@@ -144,6 +158,8 @@ def _compare(pipeline: Pipeline) -> Reconciliation:
     root = storage.resolve_root(pipeline.root)
     gold = {f"gold/{name}": (grain, rollup) for name, grain, rollup in pipeline.rollup_tables()}
     silver_name, quarantine_name = f"silver/{pipeline.name}", f"quarantine/{pipeline.name}"
+    # Before the tables of the stream, so that none covers more of its source than is compared.
+    coarser = {name: open_coarser(root, grains_of(pipeline, name)[1:]) for name in pipeline.rollups}
     tables, head = aligned(root, [silver_name, quarantine_name, *gold], Replays(root, pipeline))
     name = pipeline.source.topic
     end = head.end.get(name, {})
@@ -154,8 +170,12 @@ def _compare(pipeline: Pipeline) -> Reconciliation:
     *quarantine_before, quarantine_now = _eras(head.past.former, _arrival(quarantine))
     in_silver, in_quarantine = _positions(silver, silver_now), _positions(quarantine, quarantine_now)
     replayed = _replayed(silver, silver_now)
+    boundaries = {table: retired_before(tables[table]) for table in tables}
+    boundaries |= {table.name: table.retired_us for held in coarser.values() for table in held}
+    kept_from = _latest(boundaries[silver_name], boundaries[quarantine_name])
     # A record in both is doubled, and found as such below.
-    in_topic, altered = _read_topic(pipeline, start, end, _refused(quarantine, quarantine_now) | replayed)
+    kept = _refused(quarantine, quarantine_now) | replayed
+    in_topic, altered, retired = _read_topic(pipeline, start, end, kept, kept_from)
     in_tables = _together(in_silver, in_quarantine, in_topic.keys())
     comparable = {partition: of[of >= start.get(partition, 0)] for partition, of in in_tables.items()}
     before = [
@@ -174,7 +194,12 @@ def _compare(pipeline: Pipeline) -> Reconciliation:
         silver=_size(in_silver),
         quarantine=_size(in_quarantine),
         replayed=len(replayed),
-        missing=_differences({p: np.setdiff1d(in_topic.get(p, _NONE), of) for p, of in in_tables.items()}),
+        missing=_differences(
+            {
+                p: np.setdiff1d(in_topic.get(p, _NONE), np.union1d(of, retired.get(p, _NONE)))
+                for p, of in in_tables.items()
+            }
+        ),
         doubled=Differences(sum(era.count for era in doubled), [at for era in doubled for at in era.first][:_SHOWN]),
         unknown=_differences({p: np.setdiff1d(of, in_topic.get(p, _NONE)) for p, of in comparable.items()}),
         altered=_differences(altered),
@@ -185,15 +210,63 @@ def _compare(pipeline: Pipeline) -> Reconciliation:
                 rollup,
                 grain,
                 event_time=pipeline.event_time.column,
+                start_us=_latest(boundaries[table], _whole_from(pipeline, boundaries[silver_name])),
             )
             for table, (grain, rollup) in gold.items()
-        },
+        }
+        | dict(_derived(pipeline, coarser, tables, head)),
+        retired={table: _iso(moment) for table, moment in boundaries.items() if moment is not None},
+        retired_records=_size(retired),
         gaps=head.past.gaps,
         former=head.past.former,
         former_rows=sum(_size(era) for era in before),
         expired_rows=_size(in_tables) - _size(comparable),
         seconds=time.perf_counter() - began,
     )
+
+
+def _derived(
+    pipeline: Pipeline, coarser: dict[str, list[Held]], tables: dict[str, DeltaTable], head: Batch
+) -> Iterator[tuple[str, RollupDifference]]:
+    """Each derived table, with the tails of the finer ones, against silver."""
+    silver = tables[f"silver/{pipeline.name}"]
+    for name, held in coarser.items():
+        rollup = pipeline.rollups[name]
+        schema = gold_schema(rollup, pipeline.source.fields)
+        finest = grains_of(pipeline, name)[0]
+        history = History([*held, hold(tables[finest[1]], *finest)])
+        whole_from = _whole_from(pipeline, retired_before(silver))
+        for table in reversed(held):
+            # A row that the finer table was never given cannot be in the coarser one either.
+            whole_from = _latest(whole_from, table.cover.whole_from if table.cover else None)
+            rows = coarsen(read_rows(history.sources(table.grain), schema), rollup, table.grain)
+            yield (
+                table.name,
+                compare_rollup(
+                    _joined(silver, head.past.joined.get(finest[1])),
+                    ds.dataset(rows),
+                    rollup,
+                    table.grain,
+                    event_time=pipeline.event_time.column,
+                    start_us=_latest(whole_from, table.retired_us),
+                ),
+            )
+
+
+def _latest(*moments: int | None) -> int | None:
+    return max((moment for moment in moments if moment is not None), default=None)
+
+
+def _whole_from(pipeline: Pipeline, retired_us: int | None) -> int | None:
+    """From when on every event is in silver whose rows from before `retired_us` have left, by Kafka's timestamp.
+
+    An event is at most so far ahead of that as the pipeline believes.
+    """
+    return None if retired_us is None else retired_us + pipeline.event_time.max_future // timedelta(microseconds=1)
+
+
+def _iso(us: int) -> str:
+    return datetime.fromtimestamp(us / 1e6, UTC).isoformat(timespec="seconds").replace("+00:00", "Z")
 
 
 def _gap_line(gap: Gap) -> str:
@@ -299,22 +372,29 @@ def _replayed(silver: DeltaTable, era: pc.Expression) -> _Fingerprints:
 
 
 def _read_topic(
-    pipeline: Pipeline, start: dict[int, int], end: dict[int, int], kept: _Fingerprints
-) -> tuple[_Positions, _Positions]:
-    """(offsets in the topic, offsets whose record there has another fingerprint than in `kept`)."""
+    pipeline: Pipeline, start: dict[int, int], end: dict[int, int], kept: _Fingerprints, kept_from: int | None
+) -> tuple[_Positions, _Positions, _Positions]:
+    """(offsets in the topic, those whose record there has another fingerprint than in `kept`, those too old).
+
+    `kept_from`, µs since 1970 UTC: records from before it may have left the tables.
+    """
     source = pipeline.source
     options = librdkafka_options({name: secret.get_secret_value() for name, secret in source.options.items()})
     offsets: dict[int, list[int]] = {partition: [] for partition in end}
     altered: dict[int, list[int]] = {}
+    retired: dict[int, list[int]] = {}
     for record in topic.read_range(source.servers, source.topic, start, end, options):
         offsets[record.partition].append(record.offset)
         wanted = kept.get((record.partition, record.offset))
         if wanted is not None and wanted != _fingerprint(record.key, record.value, record.headers):
             altered.setdefault(record.partition, []).append(record.offset)
-    return (
-        {partition: np.array(of, dtype=np.int64) for partition, of in offsets.items()},
-        {partition: np.array(of, dtype=np.int64) for partition, of in altered.items()},
-    )
+        if kept_from is not None and record.timestamp_ms is not None and record.timestamp_ms * 1_000 < kept_from:
+            retired.setdefault(record.partition, []).append(record.offset)
+    return _arrays(offsets), _arrays(altered), _arrays(retired)
+
+
+def _arrays(offsets: dict[int, list[int]]) -> _Positions:
+    return {partition: np.array(of, dtype=np.int64) for partition, of in offsets.items()}
 
 
 def _fingerprints(table: DeltaTable, columns: dict[str, pc.Expression], rows: pc.Expression) -> _Fingerprints:

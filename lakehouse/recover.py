@@ -13,10 +13,13 @@ from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Literal
 
+from deltalake import DeltaTable
+from deltalake.exceptions import DeltaError
+
 from lakehouse import kafka_admin, storage
 from lakehouse.chain import Former, Gap, describe, leading
 from lakehouse.errors import CheckpointError, LakehouseError, OtherTopic, SourceError, TableDamaged, TableLost
-from lakehouse.sinks.delta_log import TableLog, commit_path, find_head
+from lakehouse.sinks.delta_log import TableLog, commit_path, find_cover, find_head, table_exists
 from lakehouse.sinks.log_files import LogFiles
 from lakehouse.sinks.onepass import OnePass
 from lakehouse.sinks.replays import Replays
@@ -218,7 +221,20 @@ def _tables(
         else:
             if log is not None:
                 heads[name] = log.head
+    for table in one_pass.pipeline.derived_tables():
+        repairs += _derived_repairs(f"{one_pass.root}/gold/{table.name}", f"gold/{table.name}")
     return repairs, heads, broken
+
+
+def _derived_repairs(url: str, name: str) -> list[Step]:
+    """What of a derived table's log can go, where it cannot be read: maintenance derives again what that held."""
+    if not table_exists(url):
+        return []
+    try:
+        find_cover(storage.open_store(url), name, DeltaTable(url).version())
+    except (LakehouseError, DeltaError, OSError):
+        return _repairs(url, name)[0]
+    return []
 
 
 def _repairs(url: str, name: str) -> tuple[list[Step], Batch | None]:
@@ -238,7 +254,7 @@ def _repairs(url: str, name: str) -> tuple[list[Step], Batch | None]:
         reason = f"{name}, version {version}: {problem}"
         action = (
             "move the commit aside: its batch is finished from the other tables, or read from Kafka again; a replay of"
-            " quarantine is finished from its plan"
+            " quarantine is finished from its plan; a derivation is made again"
         )
         steps.append(Step("set_log_files_aside", reason, action, (f"{name}/{commit_path(version)}",), name))
         version -= 1

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+import datasketches
 import pyarrow as pa
 
 if TYPE_CHECKING:
@@ -84,6 +85,10 @@ REPLAY_COLUMNS = ("_replayed_from", "_attempts")
 """Columns that only a replay fills. Files without them are whole, and a table that lacks one is given it."""
 
 
+_DEVIATIONS = 2
+"""Standard deviations of the stated error of a distinct count: 95 %."""
+
+
 def bronze_schema() -> pa.Schema:
     """Every record as Kafka held it."""
     return pa.schema([*KAFKA_POSITION, *RAW, ("_ingested_at", TIMESTAMP)])
@@ -103,9 +108,12 @@ def quarantine_schema() -> pa.Schema:
 
 
 def gold_schema(rollup: Rollup, fields: dict[str, EventField]) -> pa.Schema:
-    """Partial aggregates: several rows may share a window and dimensions, and readers merge them."""
+    """Partial aggregates: several rows may share a window and dimensions, and readers merge them.
+
+    A metric's field says in its metadata what it is, and how exact: Delta's schema and the files show it to any reader.
+    """
     dimensions = [(name, ARROW_TYPES[fields[name].type]) for name in rollup.dimensions]
-    metrics = [(metric.name, metric_type(metric)) for metric in rollup.metrics]
+    metrics = [pa.field(metric.name, metric_type(metric), metadata=_described(metric)) for metric in rollup.metrics]
     return pa.schema(
         [
             ("window_start", TIMESTAMP),
@@ -117,6 +125,27 @@ def gold_schema(rollup: Rollup, fields: dict[str, EventField]) -> pa.Schema:
             ("_batch_id", pa.int64()),
         ]
     )
+
+
+def _described(metric: AnyMetric) -> dict[str, str]:
+    """Metadata of a metric's field; `comment` is what SQL engines show."""
+    match metric.type:
+        case "distinct":
+            bounds = (
+                abs(datasketches.hll_sketch.get_rel_err(upper, True, metric.lg_k, _DEVIATIONS))
+                for upper in (True, False)
+            )
+            error = max(bounds)
+            sketch = f"HLL sketch, lg_k {metric.lg_k}: merged counts are within {error:.2%} with 95 % confidence"
+        case "quantiles":
+            # Of one rank, not of the mass between two.
+            error = datasketches.kll_doubles_sketch.get_normalized_rank_error(metric.k, False)
+            sketch = f"KLL sketch, k {metric.k}: the rank of a quantile is within {error:.2%} with 99 % confidence"
+        case "sum":
+            return {"comment": "sum, in double precision"}
+        case "count" | "min" | "max":
+            return {"comment": f"{metric.type}, exact"}
+    return {"comment": f"DataSketches {sketch}", "lakehouse.error": f"{error:.6f}"}
 
 
 def metric_type(metric: AnyMetric) -> pa.DataType:

@@ -31,6 +31,7 @@ class Record:
         key: its bytes, None without one.
         value: its bytes, None for a tombstone.
         headers: (name, bytes or None) in their order; names may repeat.
+        timestamp_ms: as Kafka has it, ms since 1970 UTC.
     """
 
     partition: int
@@ -38,6 +39,7 @@ class Record:
     key: bytes | None
     value: bytes | None
     headers: Sequence[tuple[str, bytes | None]]
+    timestamp_ms: int | None = None
 
 
 def read_range(
@@ -55,7 +57,7 @@ def read_range(
     for message in read_messages(servers, topic, start, end, client_options):
         headers: Any = message.headers() or ()
         position = int(message.partition() or 0), int(message.offset() or 0)
-        yield Record(*position, message.key(), message.value(), headers)
+        yield Record(*position, message.key(), message.value(), headers, message.timestamp()[1])
 
 
 def read_messages(

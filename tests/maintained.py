@@ -15,9 +15,10 @@ from deltalake import DeltaTable
 
 from lakehouse.config.models import Pipeline
 from lakehouse.maintenance.run import Maintainer, TableReport
-from lakehouse.rollups.merge import merge_partials
+from lakehouse.rollups.merge import coarsen, merge_partials
 from lakehouse.rollups.partials import aggregate
-from lakehouse.schemas import REPLAY_COLUMNS, TIMESTAMP, quarantine_schema, silver_schema
+from lakehouse.schemas import REPLAY_COLUMNS, TIMESTAMP, gold_schema, quarantine_schema, silver_schema
+from lakehouse.serving.history import grains_of, open_history, read_rows
 from lakehouse.sinks import delta_log, files
 from lakehouse.sinks.files import write_file
 from lakehouse.sinks.onepass import OnePass
@@ -83,12 +84,16 @@ class Stream:
 
     root: Path
     changes: dict[str, Any] = field(default_factory=dict)
+    grains: tuple[str, ...] = ("1s",)
+    retention: list[dict[str, str]] = field(default_factory=list)
     sent: int = 0
     batches: int = 0
 
     def __post_init__(self) -> None:
         settings = {"retention": "5m", "min_age": "10s", "checkpoint_every": 10, **self.changes}
-        self.pipeline: Pipeline = small_pipeline(self.root, maintenance=settings)
+        self.pipeline: Pipeline = small_pipeline(
+            self.root, grains=self.grains, maintenance=settings, retention=self.retention
+        )
         self.one_pass = OnePass(str(self.root), self.pipeline, {})
         self.rollup = self.pipeline.rollups["by_page"]
         self.open()
@@ -139,9 +144,17 @@ class Stream:
         """Cell → everything in it that does not depend on the order of merging."""
         return cells(merge_partials(contents(self.path(GOLD)), self.rollup))
 
-    def expected_gold(self) -> dict[tuple[Any, ...], tuple[Any, ...]]:
+    def expected_gold(self, grain: str = "1s") -> dict[tuple[Any, ...], tuple[Any, ...]]:
         """The same from silver."""
-        return cells(merge_partials(aggregate(self.silver(), self.rollup, "1s", event_time="at"), self.rollup))
+        return cells(merge_partials(aggregate(self.silver(), self.rollup, grain, event_time="at"), self.rollup))
+
+    def history(self, grain: str) -> dict[tuple[Any, ...], tuple[Any, ...]]:
+        """As `gold`, of a derived grain: its table as far as there is one, and what the finer ones hold beyond it."""
+        history = open_history(str(self.root), grains_of(self.pipeline, "by_page"))
+        assert history is not None
+        known = grain if grain in history.tables else list(history.tables)[-1]
+        rows = read_rows(history.sources(known), gold_schema(self.rollup, self.pipeline.source.fields))
+        return cells(coarsen(rows, self.rollup, grain))
 
 
 def contents(path: Path) -> pa.Table:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -18,8 +19,8 @@ from lakehouse.sinks.sink import Answer
 SUITE = Path(__file__).parent.parent / "expectations" / "feature_events.json"
 
 
-def small_pipeline(root: Path, **changes: Any) -> Pipeline:
-    """A pipeline `clicks` under `root`; `changes` replace whole top-level keys."""
+def small_pipeline(root: Path, *, grains: Sequence[str] = ("1s",), **changes: Any) -> Pipeline:
+    """A pipeline `clicks` under `root`, its rollup of these grains; `changes` replace whole top-level keys."""
     raw: dict[str, Any] = {
         "name": "clicks",
         "root": str(root),
@@ -40,6 +41,7 @@ def small_pipeline(root: Path, **changes: Any) -> Pipeline:
         "rollups": {
             "by_page": {
                 "dimensions": ["page"],
+                "grains": list(grains),
                 "metrics": [
                     {"name": "errors", "type": "count", "where": {"status": "error"}},
                     {"name": "ms_sum", "type": "sum", "column": "ms"},

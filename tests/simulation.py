@@ -66,7 +66,8 @@ class World:
         self.root.mkdir(parents=True, exist_ok=True)
         self.suite = self.root / "suite.json"
         changes = {"tables": {"bronze": True}, "maintenance": {"checkpoint_every": 10}}
-        self.pipeline = small_pipeline(self.root, **changes, quality={"suite": str(self.suite)})
+        grains = ("1s", "1m", "1h")
+        self.pipeline = small_pipeline(self.root, grains=grains, **changes, quality={"suite": str(self.suite)})
         names = [f"{layer}/clicks" for layer in ("silver", "quarantine", "bronze")]
         self.tables = [*names, *(f"gold/{name}" for name, _, _ in self.pipeline.rollup_tables())]
         self.witness = Witness(str(self.root), self.tables)

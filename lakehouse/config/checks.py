@@ -6,7 +6,7 @@ import re
 from datetime import date, timedelta
 from typing import TYPE_CHECKING, NamedTuple
 
-from lakehouse.config.models import format_duration
+from lakehouse.config.models import GRAINS, format_duration
 from lakehouse.config.problems import choose
 
 if TYPE_CHECKING:
@@ -26,6 +26,8 @@ _RANGE = {"integer": 2**31, "long": 2**63}
 SAFE_RETENTION = timedelta(minutes=5)
 """A reader that opened a version must be able to finish reading it, and a slow task to see its files committed."""
 _SHORTEST_PASS = timedelta(seconds=1)
+SHORTEST_KEEP = timedelta(minutes=10)
+"""Rows younger than this are still on their way: derived, merged, and looked at by dashboards."""
 
 _SERVER = re.compile(r"(?:[A-Za-z_]+://)?(?:\[[0-9A-Fa-f:.]+\]|[^\s:/\[\],]+):(?P<port>[0-9]{1,5})")
 _LAST_PORT = 65_535
@@ -54,10 +56,12 @@ class Finding(NamedTuple):
 def check(pipeline: Pipeline) -> list[Finding]:
     """Everything that does not fit together in a pipeline whose every value is fine by itself."""
     findings = [*_root(pipeline), *_source(pipeline), *_event_time(pipeline), *_maintenance(pipeline)]
+    findings += _retention(pipeline)
     for name, rollup in pipeline.rollups.items():
         path: KeyPath = ("rollups", name)
         findings += _dimensions(pipeline, rollup, path)
         findings += _repeated(rollup.grains, (*path, "grains"), "the grain")
+        findings += _grains(rollup, (*path, "grains"))
         findings += _metric_names(rollup, (*path, "metrics"))
         for index, metric in enumerate(rollup.metrics):
             findings += _metric(pipeline, metric, (*path, "metrics", index))
@@ -114,6 +118,29 @@ def _maintenance(pipeline: Pipeline) -> Iterator[Finding]:
             )
 
 
+def _retention(pipeline: Pipeline) -> Iterator[Finding]:
+    for index, rule in enumerate(pipeline.retention):
+        path: KeyPath = ("retention", index)
+        meant = [rollup for name, rollup in pipeline.rollups.items() if rule.rollup in (None, name)]
+        if rule.rollup is not None and rule.rows not in GRAINS:
+            yield Finding((*path, "rollup"), f"{rule.rows} is no grain of a rollup", "leave `rollup` out")
+        elif rule.rollup is not None and rule.rollup not in pipeline.rollups:
+            remedy = choose(rule.rollup, pipeline.rollups, "the rollups are")
+            yield Finding((*path, "rollup"), f"there is no rollup {rule.rollup}", remedy)
+        elif rule.rows in GRAINS and not any(rule.rows in rollup.grains for rollup in meant):
+            remedy = "add the grain, or take the rule away"
+            yield Finding((*path, "rows"), f"no rollup has the grain {rule.rows}", remedy)
+        elif rule.rows == "bronze" and not pipeline.tables.bronze:
+            yield Finding((*path, "rows"), "the pipeline keeps no bronze", "set tables.bronze, or take the rule away")
+        if rule.keep != "forever" and rule.keep < SHORTEST_KEEP:
+            least = format_duration(SHORTEST_KEEP)
+            what = f"keep is {format_duration(rule.keep)}, and rows stay for {least} at least"
+            yield Finding((*path, "keep"), what, f"write {least} or more")
+        before = pipeline.retention[:index]
+        if any(other.rows == rule.rows and other.rollup in (None, rule.rollup) for other in before):
+            yield Finding(path, "an earlier rule fits every table that this one fits", "move it up, or take it away")
+
+
 def _field(pipeline: Pipeline, name: str, path: KeyPath, types: tuple[str, ...], purpose: str) -> Iterator[Finding]:
     """Nothing where the field exists with one of the types."""
     fields = pipeline.source.fields
@@ -147,6 +174,16 @@ def _repeated(values: Sequence[str], path: KeyPath, kind: str) -> Iterator[Findi
     for index, value in enumerate(values):
         if value in values[:index]:
             yield Finding((*path, index), f"{kind} {value} stands here twice", "keep one")
+
+
+def _grains(rollup: Rollup, path: KeyPath) -> Iterator[Finding]:
+    wanted = [grain for grain in GRAINS if grain in rollup.grains or grain == GRAINS[0]]
+    if list(dict.fromkeys(rollup.grains)) != wanted:
+        yield Finding(
+            path,
+            "the grains do not go from 1s, which the stream writes, to coarser ones",
+            f"write [{', '.join(wanted)}]",
+        )
 
 
 def _metric_names(rollup: Rollup, path: KeyPath) -> Iterator[Finding]:

@@ -7,8 +7,9 @@ from __future__ import annotations
 
 import re
 from datetime import timedelta
+from itertools import pairwise
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal, NamedTuple
 
 from pydantic import (
     BaseModel,
@@ -33,7 +34,9 @@ _LONGEST_MS = 36_500 * 86_400_000
 """A hundred years: beyond what anyone means, and well inside what a timedelta holds."""
 _MILLISECONDS = {"ms": 1, "s": 1_000, "m": 60_000, "h": 3_600_000, "d": 86_400_000}
 
-Grain = Literal["1s"]
+Grain = Literal["1s", "1m", "1h", "1d"]
+GRAINS: tuple[Grain, ...] = ("1s", "1m", "1h", "1d")
+"""The finest first; each width divides the next."""
 FieldType = Literal["string", "integer", "long", "double", "boolean", "timestamp", "date"]
 
 
@@ -210,8 +213,24 @@ class Rollup(Model):
     dimensions: list[Name] = Field(
         min_length=1, description="fields to group by, of type string, integer, long, boolean or date"
     )
-    grains: list[Grain] = Field(default=["1s"], min_length=1, description="widths of the windows; one gold table each")
+    grains: list[Grain] = Field(
+        default=["1s"],
+        min_length=1,
+        description=(
+            "widths of the windows, one gold table each: the stream writes 1s, which comes first; "
+            "maintenance derives each other one from the one before it"
+        ),
+    )
     metrics: list[AnyMetric] = Field(default_factory=list, description="besides `events`, which every rollup has")
+
+
+class DerivedTable(NamedTuple):
+    """A rollup table that is derived from the table of the next finer grain."""
+
+    name: str
+    source: str
+    grain: Grain
+    rollup: Rollup
 
 
 class ProcessingTime(Model):
@@ -259,6 +278,21 @@ class Maintenance(Model):
     )
 
 
+class RetentionRule(Model):
+    """How long rows of one kind stay; the first rule that fits a table counts, and without one all of them stay."""
+
+    rows: Literal["silver", "quarantine", "bronze", "1s", "1m", "1h", "1d"] = Field(
+        description="which rows: a layer, or a grain of the rollups"
+    )
+    rollup: Name | None = Field(default=None, description="of which rollup; of all by default")
+    keep: Duration | Literal["forever"] = Field(
+        description=(
+            "for how long: counted from Kafka's timestamp, in rollups from the window's beginning; the rows of a grain "
+            "leave only once the next coarser grain holds them"
+        )
+    )
+
+
 class Pipeline(Model):
     """One pipeline: one stream of events and every table made from it."""
 
@@ -273,9 +307,30 @@ class Pipeline(Model):
     )
     trigger: Trigger = Field(default=ProcessingTime(), description="when a micro-batch starts")
     maintenance: Maintenance = Field(default=Maintenance(), description="how the tables are kept small")
+    retention: list[RetentionRule] = Field(
+        default_factory=list, description="rules by which old rows leave, the first that fits a table counts"
+    )
+
+    def keep(self, rows: str, rollup: str | None = None) -> timedelta | None:
+        """How long a table keeps its rows; None for ever.
+
+        Args:
+            rows: a layer, or a grain.
+            rollup: name of the rollup, of a grain.
+        """
+        for rule in self.retention:
+            if rule.rows == rows and rule.rollup in (None, rollup):
+                return None if rule.keep == "forever" else rule.keep
+        return None
 
     def rollup_tables(self) -> Iterator[tuple[str, str, Rollup]]:
-        """Each rollup table as (table name, grain, rollup), such as (`events_by_feature_1s`, `1s`, …)."""
+        """Each rollup table that the stream writes, as (name, grain, rollup): (`events_by_feature_1s`, `1s`, …)."""
         for rollup_name, rollup in self.rollups.items():
-            for grain in rollup.grains:
-                yield f"{self.name}_{rollup_name}_{grain}", grain, rollup
+            yield f"{self.name}_{rollup_name}_{rollup.grains[0]}", rollup.grains[0], rollup
+
+    def derived_tables(self) -> Iterator[DerivedTable]:
+        """Each rollup table that maintenance derives, finer ones before coarser ones."""
+        for rollup_name, rollup in self.rollups.items():
+            for finer, grain in pairwise(rollup.grains):
+                table = f"{self.name}_{rollup_name}"
+                yield DerivedTable(f"{table}_{grain}", f"{table}_{finer}", grain, rollup)

@@ -26,6 +26,7 @@ from lakehouse.config.models import (
     ProcessingTime,
     Quality,
     QuantilesMetric,
+    RetentionRule,
     Rollup,
     Source,
     Tables,
@@ -50,6 +51,7 @@ _SECTIONS: tuple[tuple[str, type[Model]], ...] = (
     ("rollups.NAME.metrics: sum, min, max", NumberMetric),
     ("rollups.NAME.metrics: quantiles", QuantilesMetric),
     ("rollups.NAME.metrics: distinct", DistinctMetric),
+    ("retention", RetentionRule),
     ("trigger: processing_time", ProcessingTime),
     ("trigger: available_now", AvailableNow),
 )
@@ -91,7 +93,7 @@ def _default(field: FieldInfo) -> str:
             return f"`{flow.strip()}`"
         case bool():
             return f"`{str(value).lower()}`"
-        case "" | [] | {}:
+        case None | "" | [] | {}:
             return "empty"
         case list():
             return f"`[{', '.join(value)}]`"
@@ -120,7 +122,7 @@ def _type(kind: Any) -> str:  # noqa: ANN401 - an annotation
     if get_origin(kind) is dict:
         return f"name → {_type(arguments[1])}"
     if arguments:
-        return " or ".join(dict.fromkeys(_type(member) for member in arguments))
+        return " or ".join(dict.fromkeys(_type(member) for member in arguments if member is not type(None)))
     return "keys, see below"
 
 

@@ -82,7 +82,8 @@ def expired(files: Iterable[LogFile], *, head: int, hint: int, before_ms: int) -
     That is everything before the newest checkpoint that is
 
     * of a version committed before `before_ms`, so that every version since can still be read;
-    * not after the pipeline's last batch at version `head`, whose commit and all later ones stay;
+    * not after version `head`: that of the pipeline's last batch or of a table's last derivation, whose commit and
+      all later ones stay, or the last version from which everything was derived that can be;
     * not after the checkpoint that `_last_checkpoint` names (`hint`), where readers begin.
     """
     known = sorted(files, key=lambda file: (file.version, file.kind))
@@ -101,16 +102,26 @@ def expired(files: Iterable[LogFile], *, head: int, hint: int, before_ms: int) -
 
 
 def clean_up(
-    view: TableView, files: list[LogFile], *, before_ms: int, keep_on: Callable[[], bool] = lambda: True
+    view: TableView,
+    files: list[LogFile],
+    *,
+    before_ms: int,
+    upto: int,
+    keep_on: Callable[[], bool] = lambda: True,
 ) -> list[LogFile]:
     """Delete what `expired` names, oldest first, while `keep_on` says so; what was deleted.
+
+    Args:
+        view: of the table.
+        files: of its log.
+        before_ms: as for `expired`.
+        upto: the version up to which nobody needs to read the commits one by one (`expired`'s `head`).
+        keep_on: asked before each file.
 
     Raises:
         TableError: the checkpoint that would be the oldest version left cannot be read; nothing is deleted.
     """
-    if view.head is None:
-        return []
-    gone = expired(files, head=view.head.version, hint=last_checkpoint(view.store), before_ms=before_ms)
+    gone = expired(files, head=upto, hint=last_checkpoint(view.store), before_ms=before_ms)
     if not gone:
         return []
     _require_readable(view, min(file.version for file in files if file.version > gone[-1].version))

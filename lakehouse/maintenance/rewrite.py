@@ -68,6 +68,11 @@ class Form:
         return ("window_start",) if self.rollup else ("_partition", "_offset")
 
     @property
+    def time(self) -> str:
+        """The column by which rows are retired."""
+        return "window_start" if self.rollup else "_timestamp"
+
+    @property
     def group_rows(self) -> int:
         """Rows of a row group, about."""
         return _CELLS if self.rollup else _ROWS

@@ -5,7 +5,8 @@ A replaced file goes once it was removed longer ago than the retention: readers 
 A file that no commit names may belong to a batch that is about to be committed, however old it is: its driver may
 have stood still for a day. So its age is not held against the clock alone, but against the *last batch's commit*. A
 file that is older than that commit and not named in it can never be committed: the chain refuses its batch, and a
-rewrite gives up where it sees that so much time has passed (`TableLog.rewrite`).
+rewrite gives up where it sees that so much time has passed (`TableLog.rewrite`). In a derived table the last
+derivation stands for the last batch: one that began before it is refused.
 """
 
 from __future__ import annotations
@@ -88,12 +89,13 @@ def orphans(
         view: of the newest version.
         now_ms: ms since 1970 UTC.
         retention_ms: how much older than the last batch's commit, and than now, they have to be.
-        named: files of this table that the last batch of any table names; it may not be in all tables yet.
+        named: files of this table that the last batch of any table names, which may not be in all tables yet, and
+            those that the next derivation reads.
         removed: files that `Tombstones` knows, which have their own time.
     """
-    if view.head is None:
+    if view.anchor is None:
         return []
-    latest_ms = min(view.head.timestamp_ms, now_ms) - retention_ms
+    latest_ms = min(view.anchor.timestamp_ms, now_ms) - retention_ms
     kept = _kept(view, named) | set(removed)
     found = []
     for chunk in obstore.list(view.store):

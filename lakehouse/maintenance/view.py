@@ -15,7 +15,7 @@ from deltalake.exceptions import DeltaError, TableNotFoundError
 
 from lakehouse.errors import TableError
 from lakehouse.schemas import TIMESTAMP
-from lakehouse.sinks.delta_log import Recorded, find_recorded, require_columns
+from lakehouse.sinks.delta_log import Covering, Recorded, find_cover, find_recorded, require_columns
 from lakehouse.storage import open_store
 
 if TYPE_CHECKING:
@@ -77,7 +77,8 @@ class TableView:
         table: the version as delta-rs holds it.
         version: the newest when the view was taken.
         files: those that are live in it.
-        head: the pipeline's last batch; None before the first.
+        head: the pipeline's last batch; None before the first, and in a derived table.
+        cover: what a derived table covers; None before anything was derived, and in a table of the stream.
     """
 
     name: str
@@ -87,6 +88,12 @@ class TableView:
     version: int
     files: tuple[LiveFile, ...]
     head: Recorded | None
+    cover: Covering | None = None
+
+    @property
+    def anchor(self) -> Recorded | Covering | None:
+        """The commit that says where the table stands: it and all later ones stay in the log."""
+        return self.head or self.cover
 
     @property
     def bytes(self) -> int:
@@ -94,7 +101,7 @@ class TableView:
         return sum(file.size for file in self.files)
 
 
-def open_view(url: str, name: str, schema: pa.Schema) -> TableView | None:
+def open_view(url: str, name: str, schema: pa.Schema, *, derived: bool = False) -> TableView | None:
     """The table's newest version; None where there is no table yet.
 
     Always read anew from the log as it stands: what a process remembers may be of a version that was cleaned up
@@ -109,7 +116,7 @@ def open_view(url: str, name: str, schema: pa.Schema) -> TableView | None:
     except TableNotFoundError:
         return None
     require_columns(table.schema(), schema, name)
-    return _view_of(table, url, name)
+    return _view_of(table, url, name, derived=derived)
 
 
 def refresh(view: TableView) -> TableView:
@@ -120,14 +127,16 @@ def refresh(view: TableView) -> TableView:
     """
     with _as_table_error(view.url):
         view.table.update_incremental()
-    return _view_of(view.table, view.url, view.name)
+    return _view_of(view.table, view.url, view.name, derived=view.cover is not None)
 
 
-def _view_of(table: DeltaTable, url: str, name: str) -> TableView:
+def _view_of(table: DeltaTable, url: str, name: str, *, derived: bool) -> TableView:
     with _as_table_error(url):
         files = tuple(_live(row) for row in pa.table(table.get_add_actions(flatten=True)).to_pylist())
-    store = open_store(url)
-    return TableView(name, url, store, table, table.version(), files, find_recorded(store, name, table.version()))
+    store, version = open_store(url), table.version()
+    head = None if derived else find_recorded(store, name, version)
+    cover = find_cover(store, name, version) if derived else None
+    return TableView(name, url, store, table, version, files, head, cover)
 
 
 @contextmanager

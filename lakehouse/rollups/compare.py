@@ -7,9 +7,11 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 
 from lakehouse.rollups.merge import merge_hll, merge_kll, merge_partials
-from lakehouse.rollups.partials import aggregate
+from lakehouse.rollups.partials import GRAIN_US, aggregate
+from lakehouse.schemas import TIMESTAMP
 
 if TYPE_CHECKING:
     import datasketches
@@ -41,13 +43,30 @@ class RollupDifference:
 
 
 def compare_rollup(
-    silver: ds.Dataset, gold: ds.Dataset, rollup: Rollup, grain: str, *, event_time: str
+    silver: ds.Dataset,
+    gold: ds.Dataset,
+    rollup: Rollup,
+    grain: str,
+    *,
+    event_time: str,
+    start_us: int | None = None,
 ) -> RollupDifference:
     """Compare every cell of a rollup table with the aggregate of silver's rows.
+
+    Args:
+        silver: valid rows.
+        gold: partial aggregates of them.
+        rollup: dimensions and metrics.
+        grain: of gold's windows.
+        event_time: the column that places an event in a window.
+        start_us: compare only windows that begin at this, µs since 1970 UTC, or later; None compares all.
 
     Counts and extremes have to be equal, sums up to rounding, distinct counts up to the estimator's rounding,
     quantiles within the sketch's stated rank error.
     """
+    if start_us is not None:
+        start = pa.scalar(-(-start_us // GRAIN_US[grain]) * GRAIN_US[grain], pa.int64()).cast(TIMESTAMP)
+        silver, gold = silver.filter(pc.field(event_time) >= start), gold.filter(pc.field("window_start") >= start)
     # In chunks: silver may be larger than memory; its partial aggregates are not.
     expected = (
         pa.concat_tables(

@@ -12,6 +12,8 @@ from typing import TYPE_CHECKING
 import datasketches
 import pyarrow as pa
 
+from lakehouse.rollups.partials import GRAIN_US, window_of
+
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
@@ -33,18 +35,40 @@ def merge_partials(partials: pa.Table, rollup: Rollup) -> pa.Table:
     Returns:
         The same columns and types, sorted by window and dimensions. `_batch_id` is the largest.
     """
-    keys = ["window_start", *rollup.dimensions]
-    how = {"events": "sum", "min_event_time": "min", "max_event_time": "max"}
-    how |= {metric.name: _MERGE[metric.type] for metric in rollup.metrics}
-    if "_batch_id" in partials.column_names:
-        how["_batch_id"] = "max"
+    return merge_by(partials, ["window_start", *rollup.dimensions], rollup.metrics)
+
+
+def merge_by(partials: pa.Table, keys: Sequence[str], metrics: Iterable[AnyMetric]) -> pa.Table:
+    """`merge_partials` for any columns: one row for each combination of `keys`.
+
+    Args:
+        partials: some columns of a rollup's partials; all but the keys are merged.
+        keys: columns to group by.
+        metrics: those of the rollup whose columns are there.
+    """
+    own = {"events": "sum", "min_event_time": "min", "max_event_time": "max", "_batch_id": "max"}
+    how = {name: kind for name, kind in own.items() if name in partials.column_names}
+    how |= {metric.name: _MERGE[metric.type] for metric in metrics}
     groups = partials.combine_chunks().group_by(keys, use_threads=False).aggregate(list(how.items()))
     columns = {name: groups[name] for name in keys} | {name: groups[f"{name}_{kind}"] for name, kind in how.items()}
-    for metric in rollup.metrics:
+    for metric in metrics:
         if _MERGE[metric.type] == "list":
             columns[metric.name] = _merge_sketches(columns[metric.name], metric)
     merged = pa.table({name: columns[name] for name in partials.column_names})
     return merged.cast(partials.schema).sort_by([(key, "ascending") for key in keys])
+
+
+def coarsen(partials: pa.Table, rollup: Rollup, grain: str) -> pa.Table:
+    """Partial aggregates of wider windows: one row for each window of `grain` and dimensions.
+
+    Args:
+        partials: as for `merge_partials`, of a grain whose width divides that of `grain`.
+        rollup: dimensions and metrics.
+        grain: a key of `partials.GRAIN_US`.
+    """
+    index = partials.column_names.index("window_start")
+    window = window_of(partials["window_start"], GRAIN_US[grain])
+    return merge_partials(partials.set_column(index, partials.schema.field(index), window), rollup)
 
 
 def _merge_sketches(lists: pa.ChunkedArray, metric: AnyMetric) -> pa.Array:

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
     from lakehouse.config.models import AnyMetric, Rollup
 
-GRAIN_US = {"1s": 1_000_000}
+GRAIN_US = {"1s": 1_000_000, "1m": 60_000_000, "1h": 3_600_000_000, "1d": 86_400_000_000}
 """Width of each grain's window, microseconds."""
 
 
@@ -37,11 +37,7 @@ def aggregate(rows: pa.Table, rollup: Rollup, grain: str, *, event_time: str) ->
     Returns:
         A table in the shape of `schemas.gold_schema`, without `_batch_id`.
     """
-    width = GRAIN_US[grain]
-    micros = rows[event_time].cast(pa.int64())
-    # Floor, not truncation: before 1970 a window must not begin after its events.
-    window = pc.subtract(micros, _modulo(micros, width)).cast(TIMESTAMP)
-    inputs = {"window_start": window, "_time": rows[event_time]}
+    inputs = {"window_start": window_of(rows[event_time], GRAIN_US[grain]), "_time": rows[event_time]}
     inputs |= {name: rows[name] for name in rollup.dimensions}
     aggregations: list[tuple[str, str]] = [("_time", "count"), ("_time", "min"), ("_time", "max")]
     for index, metric in enumerate(rollup.metrics):
@@ -69,9 +65,16 @@ _AGGREGATION = {
 }  # fmt: skip
 
 
-def _modulo(micros: pa.ChunkedArray, width: int) -> pa.Array:
-    values = micros.to_numpy()
-    return pa.array(np.mod(values, width))
+def window_of(times: pa.ChunkedArray, width: int) -> pa.ChunkedArray:
+    """Where the window of each time begins.
+
+    Args:
+        times: timestamps without null.
+        width: of a window, µs; windows begin at its multiples since 1970-01-01 UTC.
+    """
+    micros = times.cast(pa.int64())
+    # Floor, not truncation: before 1970 a window must not begin after its events.
+    return pc.subtract(micros, pa.array(np.mod(micros.to_numpy(), width))).cast(TIMESTAMP)
 
 
 def matches(rows: pa.Table, metric: AnyMetric) -> pa.ChunkedArray | None:

@@ -29,11 +29,12 @@ from obstore.exceptions import AlreadyExistsError
 
 from lakehouse.chain import COMMIT_KEY, Batch, decide, describe, encode
 from lakehouse.errors import ChainError, SecondDriver, TableDamaged, TableError, UnknownHistory
+from lakehouse.rollups.cover import COVER_KEY, Cover
 from lakehouse.schemas import REPLAY_COLUMNS
 from lakehouse.storage import open_store
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Iterator, Sequence
 
     from obstore.store import ObjectStore
 
@@ -80,6 +81,15 @@ class Recorded:
     """A batch as the log holds it: which commit, and when it was made (ms since 1970 UTC, by its writer's clock)."""
 
     batch: Batch
+    version: int
+    timestamp_ms: int
+
+
+@dataclass(frozen=True)
+class Covering:
+    """What a derived table covers, as the log holds it; as `Recorded`."""
+
+    cover: Cover
     version: int
     timestamp_ms: int
 
@@ -211,6 +221,26 @@ class TableLog:
 
         return self.commit(_rewrite_actions(removed, adds), admit)
 
+    def derive(self, cover: Cover, adds: Sequence[Add]) -> bool:
+        """Add partial aggregates that were derived from another table, and say what the table covers with them.
+
+        Args:
+            cover: what the table covers then; `version` must be where the cover was read that this one follows.
+            adds: files, already written.
+
+        Returns:
+            False where another derivation came between, or the table was altered: nothing was committed.
+
+        Raises:
+            ChainError: where this process stood still while the table went on; nothing was committed.
+        """
+
+        def admit(interposed: Actions) -> bool:
+            altered = any("metaData" in action or "protocol" in action for action in interposed)
+            return not altered and COVER_KEY not in commit_info(interposed)
+
+        return self.commit(_derive_actions(cover, adds), admit)
+
     def commit(self, actions: Actions, admit: Callable[[Actions], bool]) -> bool:
         """Put `actions` at the next free version.
 
@@ -298,6 +328,18 @@ def _append_actions(batch: Batch, adds: list[Add]) -> Actions:
     return [{"commitInfo": info}, {"txn": transaction}, *({"add": add} for add in adds)]
 
 
+def _derive_actions(cover: Cover, adds: Sequence[Add]) -> Actions:
+    info = {
+        "timestamp": time.time_ns() // 1_000_000,
+        "operation": "DERIVE",
+        "operationParameters": {"source": cover.source, "sourceVersion": str(cover.version)},
+        "isBlindAppend": True,
+        "engineInfo": ENGINE,
+        COVER_KEY: cover.to_json(),
+    }
+    return [{"commitInfo": info}, *({"add": add} for add in adds)]
+
+
 def _rewrite_actions(removed: Sequence[tuple[str, int]], adds: Sequence[Add]) -> Actions:
     now_ms = time.time_ns() // 1_000_000
     info = {
@@ -359,7 +401,7 @@ def require_columns(columns: Schema, schema: pa.Schema, name: str) -> None:
         TableError: naming every column that differs.
     """
     wanted = Schema.from_arrow(schema)
-    if columns == wanted:
+    if _types(columns) == _types(wanted):
         return
     found = {field.name: field for field in columns.fields}
     asked = {field.name: field for field in wanted.fields}
@@ -368,7 +410,7 @@ def require_columns(columns: Schema, schema: pa.Schema, name: str) -> None:
         "the table's columns are not those of the pipeline:"
         f" missing {[name for name in asked if name not in found]},"
         f" unexpected {[name for name in found if name not in asked]},"
-        f" of another type {[name for name in asked if name in found and asked[name] != found[name]]}",
+        f" of another type {[name for name in asked if name in found and asked[name].type != found[name].type]}",
         where=f"table {name}",
         remedy=(
             "the table is of an earlier version: start the pipeline once, which adds them"
@@ -376,6 +418,11 @@ def require_columns(columns: Schema, schema: pa.Schema, name: str) -> None:
             else "undo the edit of the pipeline's file, or give the pipeline another name or root"
         ),
     )
+
+
+def _types(columns: Schema) -> list[tuple[str, Any]]:
+    """Names and types; what a field's metadata says of it makes no other table."""
+    return [(field.name, field.type) for field in columns.fields]
 
 
 def table_exists(url: str) -> bool:
@@ -439,6 +486,42 @@ def find_recorded(store: ObjectStore, name: str, version: int) -> Recorded | Non
             remedy="move the table away if it belongs to something else",
         )
     return None
+
+
+def find_cover(store: ObjectStore, name: str, version: int) -> Covering | None:
+    """What a derived table covers at `version`; None where nothing was derived yet.
+
+    Log clean-up keeps that commit, as it keeps the last batch.
+
+    Raises:
+        TableDamaged: where a commit cannot be read.
+        TableError: where no recent commit is a derivation.
+    """
+    for candidate in range(version, max(-1, version - _NEWEST_VERSIONS), -1):
+        info = commit_info(_read(store, name, candidate))
+        recorded = info.get(COVER_KEY)
+        if recorded is not None:
+            cover = Cover.from_json(recorded, where=f"table {name}, version {candidate}")
+            return Covering(cover, candidate, info["timestamp"])
+    if version > 0:
+        raise TableError(
+            "no recent commit says what the table covers of the one it is derived from",
+            where=f"table {name}",
+            remedy="move the table away: maintenance derives it anew",
+        )
+    return None
+
+
+def gained(store: ObjectStore, name: str, after: int, upto: int) -> Iterator[Add]:
+    """The files with rows that a table gained by the versions in (after, upto], oldest first.
+
+    Raises:
+        TableDamaged: where a commit cannot be read.
+    """
+    for version in range(after + 1, upto + 1):
+        for action in _read(store, name, version):
+            if action.get("add", {}).get("dataChange"):
+                yield action["add"]
 
 
 def last_checkpoint(store: ObjectStore) -> int:

@@ -12,14 +12,17 @@ from typing import Any
 
 import obstore
 import pyarrow as pa
+from deltalake import DeltaTable
 from hypothesis import HealthCheck, event, given, settings
 from hypothesis import strategies as st
 
 from lakehouse.maintenance import cleanup
 from lakehouse.maintenance.run import Maintainer
+from lakehouse.retirement import retired_before
 from tests.maintained import GOLD, SILVER, START_S, Stream, age
 
 TABLES = (SILVER, GOLD)
+GRAINS = ("1s", "1m", "1h")
 
 
 class CrashError(BaseException):
@@ -82,7 +85,7 @@ CRASHES = st.one_of(st.none(), st.integers(0, 60))
 @given(st.lists(st.tuples(STEPS, CRASHES), min_size=2, max_size=7))
 def test_the_tables_hold_exactly_what_was_appended(steps: list[tuple[tuple[str, int], int | None]]) -> None:
     root = Path(tempfile.mkdtemp(prefix="lakehouse-maintained-"))
-    stream = Stream(root)
+    stream = Stream(root, grains=GRAINS)
     try:
         _perform(stream, "late", 12)
         for (step, count), crash in steps:
@@ -102,7 +105,7 @@ def test_the_tables_hold_exactly_what_was_appended(steps: list[tuple[tuple[str, 
 
 def test_a_pass_may_be_killed_at_every_single_operation(tmp_path: Path) -> None:
     """A pass with every kind of step, killed after 0, 1, 2 … puts and deletes, and then run to its end."""
-    made = Stream(tmp_path / "made")
+    made = Stream(tmp_path / "made", grains=GRAINS)
     for turn in range(2):
         _perform(made, "late", 10)
         if turn == 0:
@@ -115,7 +118,7 @@ def test_a_pass_may_be_killed_at_every_single_operation(tmp_path: Path) -> None:
     while crashed:
         root = tmp_path / str(operations)
         shutil.copytree(made.root, root)  # with the times of the files
-        stream = Stream(root)
+        stream = Stream(root, grains=GRAINS)
         crashed = False
         try:
             with crash_after(operations):
@@ -151,7 +154,7 @@ def _perform(stream: Stream, step: str, count: int) -> None:
 
 def _require_exact(stream: Stream) -> None:
     """Silver holds each record once and as it was; gold is the same aggregate; the next start finds the head."""
-    again = Stream(stream.root)
+    again = Stream(stream.root, grains=GRAINS)
     again.sink.close()
     assert again.sent == stream.sent
     silver = stream.silver()
@@ -160,3 +163,37 @@ def _require_exact(stream: Stream) -> None:
     numbers = pa.array([2 * offset + partition for partition in (0, 1) for offset in offsets], pa.int64())
     assert silver["id"].to_pylist() == [f"e{number}" for number in numbers.to_pylist()]
     assert stream.gold() == stream.expected_gold()
+    for grain in GRAINS[1:]:
+        assert stream.history(grain) == stream.expected_gold(grain)
+
+
+def test_a_retirement_may_be_killed_at_every_single_operation(tmp_path: Path) -> None:
+    """Rows that a rule lets go leave whole or not at all, and the coarser grains keep every event."""
+    rules = [{"rows": "silver", "keep": "30m"}, {"rows": "1s", "keep": "10m"}]
+    made = Stream(tmp_path / "made", grains=GRAINS, retention=rules)
+    for number in range(6):
+        made.send(4, at_s=START_S + 600 * number, late=1)
+    made.sink.close()
+    now_s, operations, crashed, outcomes = START_S + 3_600, 0, True, set()
+    while crashed:
+        root = tmp_path / str(operations)
+        shutil.copytree(made.root, root)
+        stream = Stream(root, grains=GRAINS, retention=rules)
+        crashed = False
+        try:
+            with crash_after(operations):
+                Maintainer(stream.pipeline, clock=lambda: now_s).maintain()
+        except CrashError:
+            crashed = True
+        outcomes.add((retired_before(DeltaTable(str(stream.path(SILVER)))), stream.silver().num_rows))
+        assert sum(row[0] for row in stream.history("1h").values()) == stream.sent
+        stream.maintain(now_s)
+        assert sum(row[0] for row in stream.history("1h").values()) == stream.sent
+        stream.sink.close()
+        stream.open()
+        assert stream.sent == 24
+        stream.sink.close()
+        shutil.rmtree(root)
+        operations += 1
+    assert operations > 8
+    assert outcomes == {(None, 24), (int((START_S + 1_800) * 1e6), 11)}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
@@ -69,6 +70,48 @@ def test_metrics_have_columns_that_they_can_take(metric: str, kind: str) -> None
     assert [finding.path for finding in findings] == (
         [] if kind in fitting else [("rollups", "r", "metrics", 0, "column")]
     )
+
+
+@pytest.mark.parametrize(
+    ("grains", "wanted"),
+    [(["1m"], "[1s, 1m]"), (["1m", "1s"], "[1s, 1m]"), (["1s", "1d", "1h"], "[1s, 1h, 1d]")],
+)
+def test_grains_go_from_1s_to_coarser_ones(grains: list[str], wanted: str) -> None:
+    (finding,) = check(pipeline(rollups={"r": {"dimensions": ["a_string"], "grains": grains}}))
+    assert finding.path == ("rollups", "r", "grains")
+    assert finding.remedy == f"write {wanted}"
+
+
+@pytest.mark.parametrize(
+    ("rules", "path", "what"),
+    [
+        ([{"rows": "1s", "keep": "1m"}], (0, "keep"), "keep is 1m, and rows stay for 10m at least"),
+        ([{"rows": "1h", "keep": "1d"}], (0, "rows"), "no rollup has the grain 1h"),
+        ([{"rows": "bronze", "keep": "1d"}], (0, "rows"), "the pipeline keeps no bronze"),
+        ([{"rows": "silver", "rollup": "r", "keep": "1d"}], (0, "rollup"), "silver is no grain of a rollup"),
+        ([{"rows": "1s", "rollup": "s", "keep": "1d"}], (0, "rollup"), "there is no rollup s"),
+        (
+            [{"rows": "1s", "keep": "forever"}, {"rows": "1s", "rollup": "r", "keep": "1d"}],
+            (1,),
+            "an earlier rule fits every table that this one fits",
+        ),
+    ],
+)
+def test_rules_of_retention_fit_the_tables(rules: list[dict[str, str]], path: tuple[Any, ...], what: str) -> None:
+    (finding,) = check(pipeline(rollups={"r": {"dimensions": ["a_string"]}}, retention=rules))
+    assert (finding.path, finding.what) == (("retention", *path), what)
+
+
+def test_the_first_rule_that_fits_counts() -> None:
+    rules = [
+        {"rows": "1s", "rollup": "q", "keep": "forever"},
+        {"rows": "1s", "rollup": "r", "keep": "6h"},
+        {"rows": "1s", "keep": "12h"},
+    ]
+    kept = pipeline(rollups={name: {"dimensions": ["a_string"]} for name in "pqr"}, retention=rules)
+    assert check(kept) == []
+    assert [kept.keep("1s", name) for name in "pqr"] == [timedelta(hours=12), None, timedelta(hours=6)]
+    assert kept.keep("silver") is None
 
 
 def test_repeated_dimensions_and_grains_are_refused() -> None:

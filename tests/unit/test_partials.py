@@ -11,6 +11,7 @@ import pytest
 
 from lakehouse.rollups.partials import aggregate
 from lakehouse.schemas import TIMESTAMP, gold_schema, silver_schema
+from lakehouse.sinks.delta_log import TableLog, require_columns
 from tests.pipelines import small_pipeline
 
 NOON = datetime(2026, 3, 1, 12, tzinfo=UTC)
@@ -114,3 +115,23 @@ def test_distinct_counts_compare_equal_whether_or_not_they_were_merged() -> None
     whole = sketch(range(5_000))
     merged = hll_bytes([sketch(range(first, 5_000, 5)) for first in range(5)], 12)
     assert _hll_estimate(whole, 12) == _hll_estimate(merged, 12)
+
+
+def test_each_metrics_column_says_how_exact_it_is_also_in_the_table(tmp_path: Path) -> None:
+    pipeline = small_pipeline(tmp_path)
+    schema = gold_schema(pipeline.rollups["by_page"], pipeline.source.fields)
+    made = TableLog.open(str(tmp_path / "t"), "gold/t", schema)
+    told = {field.name: field.metadata for field in made.columns.fields}
+    assert told["ms_kll"] == {
+        "comment": "DataSketches KLL sketch, k 200: the rank of a quantile is within 1.33% with 99 % confidence",
+        "lakehouse.error": "0.013295",
+    }
+    assert told["users_hll"]["comment"].startswith("DataSketches HLL sketch, lg_k 12: merged counts are within 3.")
+    assert (told["errors"], told["ms_sum"]) == ({"comment": "count, exact"}, {"comment": "sum, in double precision"})
+
+
+def test_a_table_made_without_these_words_is_the_same_table(tmp_path: Path) -> None:
+    pipeline = small_pipeline(tmp_path)
+    schema = gold_schema(pipeline.rollups["by_page"], pipeline.source.fields)
+    plain = pa.schema([pa.field(field.name, field.type) for field in schema])
+    require_columns(TableLog.open(str(tmp_path / "t"), "gold/t", plain).columns, schema, "gold/t")
