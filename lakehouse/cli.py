@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 import typer
 
 from lakehouse.errors import ConfigError, LakehouseError
+from lakehouse.logs import redact
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
@@ -75,7 +76,7 @@ def exit_on_error() -> Iterator[None]:
     try:
         yield
     except LakehouseError as error:
-        typer.echo(f"error: {error}", err=True)
+        typer.echo(f"error: {redact(str(error))}", err=True)
         raise SystemExit(error.exit_code) from None
     except KeyboardInterrupt:
         raise SystemExit(130) from None
@@ -117,12 +118,12 @@ def run(
     cores: Annotated[int | None, typer.Option(help="cores for Spark; all by default")] = None,
 ) -> None:
     """Run a pipeline in this process, until Ctrl-C (or until it has caught up: trigger `available_now`)."""
-    from lakehouse.maintenance.background import maintained
+    from lakehouse.operate import operated
     from lakehouse.runner import run_local
 
     loaded = load(pipeline)
-    with stopping() as stop, maintained(pipeline, loaded):
-        run_local(loaded, stop, cores=cores, as_json=as_json)
+    with stopping() as stop, operated(pipeline, loaded, as_json=as_json) as telemetry:
+        run_local(loaded, stop, telemetry, cores=cores, as_json=as_json)
 
 
 @app.command()

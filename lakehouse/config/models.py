@@ -143,6 +143,10 @@ class EventTime(Model):
         default=timedelta(minutes=5),
         description="an event further ahead of its arrival in Kafka than this is quarantined",
     )
+    late_after: Duration = Field(
+        default=timedelta(minutes=1),
+        description="an event that reaches Kafka longer than this after it happened is counted as late",
+    )
 
 
 class Quality(Model):
@@ -259,6 +263,23 @@ class Maintenance(Model):
     )
 
 
+class Metrics(Model):
+    """Where a running pipeline's figures can be read: a Prometheus endpoint, and the table `_ops/NAME`."""
+
+    port: int = Field(
+        default=0, ge=0, le=65_535, description="port of the Prometheus endpoint; with 0 no port is opened"
+    )
+    address: str = Field(
+        default="127.0.0.1",
+        min_length=1,
+        description="address that the endpoint listens on; the default is reached from this machine alone",
+    )
+    keep: Duration = Field(
+        default=timedelta(days=7),
+        description="how long the rows of `_ops/NAME`, its alerts and `_quality/NAME_observed` are kept at least",
+    )
+
+
 class Pipeline(Model):
     """One pipeline: one stream of events and every table made from it."""
 
@@ -273,6 +294,7 @@ class Pipeline(Model):
     )
     trigger: Trigger = Field(default=ProcessingTime(), description="when a micro-batch starts")
     maintenance: Maintenance = Field(default=Maintenance(), description="how the tables are kept small")
+    metrics: Metrics = Field(default=Metrics(), description="where its figures can be read")
 
     def rollup_tables(self) -> Iterator[tuple[str, str, Rollup]]:
         """Each rollup table as (table name, grain, rollup), such as (`events_by_feature_1s`, `1s`, …)."""

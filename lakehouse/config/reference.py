@@ -20,6 +20,8 @@ from lakehouse.config.models import (
     DistinctMetric,
     EventField,
     EventTime,
+    Maintenance,
+    Metrics,
     Model,
     NumberMetric,
     Pipeline,
@@ -52,6 +54,8 @@ _SECTIONS: tuple[tuple[str, type[Model]], ...] = (
     ("rollups.NAME.metrics: distinct", DistinctMetric),
     ("trigger: processing_time", ProcessingTime),
     ("trigger: available_now", AvailableNow),
+    ("maintenance", Maintenance),
+    ("metrics", Metrics),
 )
 _PLAIN = {
     str: "text",

@@ -108,9 +108,9 @@ def clean_up(
     Raises:
         TableError: the checkpoint that would be the oldest version left cannot be read; nothing is deleted.
     """
-    if view.head is None:
+    if view.settled is None:
         return []
-    gone = expired(files, head=view.head.version, hint=last_checkpoint(view.store), before_ms=before_ms)
+    gone = expired(files, head=view.settled, hint=last_checkpoint(view.store), before_ms=before_ms)
     if not gone:
         return []
     _require_readable(view, min(file.version for file in files if file.version > gone[-1].version))

@@ -21,6 +21,7 @@ from lakehouse.maintenance import cleanup, vacuum
 from lakehouse.maintenance.choose import Limits, choose, simulate
 from lakehouse.maintenance.rewrite import Form, UnreadableFileError, rewrite
 from lakehouse.maintenance.view import LiveFile, open_view, refresh
+from lakehouse.schemas import journals
 from lakehouse.sinks.delta_log import TableLog, last_checkpoint
 from lakehouse.sinks.onepass import OnePass
 
@@ -52,6 +53,7 @@ class TableReport:
         checkpoint: version of the checkpoint written; None for none.
         log_files: in the log after the pass; None where it was not listed.
         log_files_deleted: commits and checkpoints cleaned up.
+        expired_files: of a journal, removed with their rows.
         vacuumed_files: replaced files deleted; orphans_deleted, orphan_bytes: those that no commit named.
         seconds: how long it took; cpu_s: of this process.
         error: what kept the table from being maintained to the end.
@@ -70,6 +72,7 @@ class TableReport:
     checkpoint: int | None = None
     log_files: int | None = None
     log_files_deleted: int = 0
+    expired_files: int = 0
     vacuumed_files: int = 0
     orphans_deleted: int = 0
     orphan_bytes: int = 0
@@ -81,7 +84,7 @@ class TableReport:
     def idle(self) -> bool:
         """Whether there was nothing to do."""
         done = (self.rewrites, self.given_up, self.log_files_deleted, self.vacuumed_files, self.orphans_deleted)
-        return not any(done) and self.checkpoint is None and self.error is None
+        return not any((*done, self.expired_files)) and self.checkpoint is None and self.error is None
 
     def __str__(self) -> str:
         if self.error:
@@ -90,6 +93,8 @@ class TableReport:
         done = [f"{self.files_before:,} → {self.files_after:,} files ({size})"]
         if self.rewrites:
             done.append(f"{self.rewrites} rewrites of {self.rewritten_files:,} files")
+        if self.expired_files:
+            done.append(f"{self.expired_files} files expired")
         if self.checkpoint is not None:
             done.append(f"checkpoint {self.checkpoint}")
         if self.log_files is not None:
@@ -139,6 +144,11 @@ class Maintainer:
             else Form(schema, pipeline.event_time.column)
             for name, schema in one_pass.schemas().items()
         }
+        self._tables = len(self._forms)
+        self._forms |= {
+            name: Form(schema, moment, keep=pipeline.metrics.keep)
+            for name, (schema, moment) in journals(pipeline.name).items()
+        }
         self._memory = {name: _Memory() for name in self._forms}
         self._retention_ms = round(self._settings.retention.total_seconds() * 1_000)
 
@@ -153,19 +163,21 @@ class Maintainer:
     def _each(self, work: Callable[[TableView, set[str] | None, TableReport], None]) -> list[TableReport]:
         reports = {name: TableReport(name) for name in self._forms}
         views = {name: view for name in self._forms if (view := self._open(name, reports[name]))}
+        whole = sum(not view.journal for view in views.values()) == self._tables
         for name, view in views.items():
             if self._stop.is_set():
                 break
             report = reports[name]
             named = _named(view, views.values())
             with _reported(report), _timed(report):
-                work(view, named if len(views) == len(self._forms) else None, report)
+                work(view, named if whole else None, report)
         return [report for name, report in reports.items() if name in views or report.error]
 
     def _open(self, name: str, report: TableReport) -> TableView | None:
         view = None
         with _reported(report), _timed(report):
-            view = open_view(f"{self._root}/{name}", name, self._forms[name].schema)
+            form = self._forms[name]
+            view = open_view(f"{self._root}/{name}", name, form.schema, journal=form.keep is not None)
         if view is not None:
             report.version = view.version
             report.files_before = report.files_after = len(view.files)
@@ -187,6 +199,7 @@ class Maintainer:
 
     def _plan(self, view: TableView, named: set[str] | None, report: TableReport) -> None:
         now_ms = self._now_ms()
+        report.expired_files = len(self._expired(view))
         runs, left = simulate(view.files, self._limits(view.name), now_ms)
         report.rewrites = len(runs)
         report.rewritten_files = sum(len(run.files) for run in runs)
@@ -201,14 +214,15 @@ class Maintainer:
         report.orphans_deleted, report.orphan_bytes = len(lost), sum(size for _, size in lost)
         files = cleanup.list_log(view)
         report.log_files = len(files)
-        if view.head:
+        if view.settled is not None:
             hint = last_checkpoint(view.store)
-            gone = cleanup.expired(files, head=view.head.version, hint=hint, before_ms=now_ms - self._retention_ms)
+            gone = cleanup.expired(files, head=view.settled, hint=hint, before_ms=now_ms - self._retention_ms)
             report.log_files_deleted = len(gone)
 
     def _maintain(self, view: TableView, named: set[str] | None, report: TableReport) -> None:
         memory = self._memory[view.name]
         failure: LakehouseError | None = None
+        view = self._expire(view, report)
         try:
             self._rewrite(view, memory, report)
         except LakehouseError as error:
@@ -225,6 +239,25 @@ class Maintainer:
             memory.log_listed = True
         if failure:
             raise failure
+
+    def _expired(self, view: TableView) -> list[LiveFile]:
+        """Files of a journal whose rows have had their time: a file is never older than its newest row."""
+        keep = self._forms[view.name].keep
+        if keep is None:
+            return []
+        before_ms = self._now_ms() - round(keep.total_seconds() * 1_000)
+        return [file for file in view.files if file.modified_ms < before_ms and "%" not in file.path]
+
+    def _expire(self, view: TableView, report: TableReport) -> TableView:
+        """Remove what has expired; the table as it is then."""
+        gone = self._expired(view)
+        log = TableLog(view.name, view.store, view.version, None, view.table.schema())
+        if not gone or not log.expire([(file.path, file.size) for file in gone]):
+            return view
+        report.expired_files, report.version = len(gone), log.version
+        after = refresh(view)
+        report.files_after, report.bytes_after = len(after.files), after.bytes
+        return after
 
     def _rewrite(self, view: TableView, memory: _Memory, report: TableReport) -> None:
         form, limits = self._forms[view.name], self._limits(view.name)

@@ -77,7 +77,8 @@ class TableView:
         table: the version as delta-rs holds it.
         version: the newest when the view was taken.
         files: those that are live in it.
-        head: the pipeline's last batch; None before the first.
+        head: the pipeline's last batch; None before the first, and in a journal.
+        journal: whether it is one, which no batch is committed to.
     """
 
     name: str
@@ -87,6 +88,14 @@ class TableView:
     version: int
     files: tuple[LiveFile, ...]
     head: Recorded | None
+    journal: bool = False
+
+    @property
+    def settled(self) -> int | None:
+        """The version up to which the log may be cleaned; None before the pipeline's first batch."""
+        if self.journal:
+            return self.version
+        return self.head.version if self.head else None
 
     @property
     def bytes(self) -> int:
@@ -94,8 +103,8 @@ class TableView:
         return sum(file.size for file in self.files)
 
 
-def open_view(url: str, name: str, schema: pa.Schema) -> TableView | None:
-    """The table's newest version; None where there is no table yet.
+def open_view(url: str, name: str, schema: pa.Schema, *, journal: bool = False) -> TableView | None:
+    """The table's newest version; None where there is no table yet. A `journal` is not searched for batches.
 
     Always read anew from the log as it stands: what a process remembers may be of a version that was cleaned up
     while it stood still.
@@ -109,7 +118,7 @@ def open_view(url: str, name: str, schema: pa.Schema) -> TableView | None:
     except TableNotFoundError:
         return None
     require_columns(table.schema(), schema, name)
-    return _view_of(table, url, name)
+    return _view_of(table, url, name, journal=journal)
 
 
 def refresh(view: TableView) -> TableView:
@@ -120,14 +129,15 @@ def refresh(view: TableView) -> TableView:
     """
     with _as_table_error(view.url):
         view.table.update_incremental()
-    return _view_of(view.table, view.url, view.name)
+    return _view_of(view.table, view.url, view.name, journal=view.journal)
 
 
-def _view_of(table: DeltaTable, url: str, name: str) -> TableView:
+def _view_of(table: DeltaTable, url: str, name: str, *, journal: bool) -> TableView:
     with _as_table_error(url):
         files = tuple(_live(row) for row in pa.table(table.get_add_actions(flatten=True)).to_pylist())
     store = open_store(url)
-    return TableView(name, url, store, table, table.version(), files, find_recorded(store, name, table.version()))
+    head = None if journal else find_recorded(store, name, table.version())
+    return TableView(name, url, store, table, table.version(), files, head, journal)
 
 
 @contextmanager
