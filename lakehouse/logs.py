@@ -78,6 +78,7 @@ def redact(text: str) -> str:
 def secrets_of(pipeline: Pipeline) -> set[str]:
     """Every value that must not be told, and what stands in quotes inside of it, as a password in a JAAS line does."""
     values = {secret.get_secret_value() for secret in pipeline.source.options.values()}
+    values |= {of.url.get_secret_value() for of in pipeline.alerts.notify.values() if of.kind != "kafka"}
     return {secret for secret in values | set(_quoted(values)) if len(secret) >= _SHORTEST}
 
 

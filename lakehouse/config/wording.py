@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from lakehouse.config.problems import KeyPath, Problem
 
 _A_NUMBER = ("a whole number", "write digits alone, without quotes or unit")
+_A_FRACTION = ("a number", "write digits, and a point where it has a fraction, without quotes or unit")
 _A_GROUP = ("a group of keys", "indent its keys below it, as `key: value`")
 _A_BOOLEAN = ("true or false", "write true or false, without quotes")
 _WANTED = {
@@ -28,6 +29,8 @@ _WANTED = {
     "int_parsing_size": _A_NUMBER,
     "int_from_float": _A_NUMBER,
     "finite_number": _A_NUMBER,
+    "float_type": _A_FRACTION,
+    "float_parsing": _A_FRACTION,
     "bool_type": _A_BOOLEAN,
     "bool_parsing": _A_BOOLEAN,
     "model_type": _A_GROUP,
