@@ -45,6 +45,8 @@ _WANTED = {
     ),
 }
 """pydantic's type of error → what the value has to be, and how to write it."""
+_TAG_KEYS = ("type", "kind")
+"""The keys that tell the members of a union apart."""
 _UNFORESEEN = ("another value", "docs/configuration.md says what may stand here")
 _NAME = "a name of lowercase letters, digits and _ that begins with a letter and has at most 63 characters"
 _PATTERNS = {
@@ -192,6 +194,6 @@ def _is_tagged(kind: Any) -> bool:  # noqa: ANN401 - an annotation
 
 
 def _tags(member: type[Model]) -> tuple[str, ...]:
-    """The values of a union member's discriminator, which is its one field of a Literal type."""
-    fields = member.model_fields.values()
-    return next(get_args(field.annotation) for field in fields if get_origin(field.annotation) is Literal)
+    """The values of a union member's discriminator."""
+    fields = member.model_fields
+    return next(get_args(fields[key].annotation) for key in _TAG_KEYS if key in fields)
