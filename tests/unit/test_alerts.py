@@ -6,7 +6,7 @@ import json
 import time
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import pytest
 from deltalake import DeltaTable
@@ -17,7 +17,7 @@ from lakehouse.alerts.evaluator import Evaluator
 from lakehouse.alerts.figures import KNOWN_S
 from lakehouse.alerts.finding import Finding
 from lakehouse.alerts.standings import Standing, advance, tell
-from lakehouse.config.models import Pipeline
+from lakehouse.config.models import AnyAlert, Pipeline
 from lakehouse.lock import alert_lock
 from lakehouse.schemas import OPS_SCHEMA
 from lakehouse.sinks.journal import Journal
@@ -338,3 +338,12 @@ def test_the_command_evaluates_once_and_silences(tmp_path: Path, clock: FakeTime
     run = CliRunner().invoke(app, ["alerts", str(path), "--once"])
     assert "firing" in run.stdout
     assert "silenced" in run.stdout
+
+
+def test_every_kind_has_a_runbook() -> None:
+    kinds = [get_args(of.model_fields["kind"].annotation)[0] for of in get_args(get_args(AnyAlert)[0])]
+    assert len(kinds) == 6
+    for kind in kinds:
+        text = (Path(__file__).parents[2] / "docs" / "runbooks" / f"{kind}.md").read_text()
+        assert "## Look" in text
+        assert "## Do" in text

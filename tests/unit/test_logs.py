@@ -12,8 +12,11 @@ from pathlib import Path
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+import typer
 
 from lakehouse import logs
+from lakehouse.alerts.channels import as_slack, as_webhook
+from lakehouse.alerts.evaluator import evaluating
 from lakehouse.config.models import Pipeline
 from lakehouse.metrics.record import Sample
 from lakehouse.metrics.telemetry import Telemetry
@@ -25,6 +28,7 @@ from tests.maintained import START_S, Stream
 from tests.pipelines import small_pipeline
 
 PASSWORD, TOKEN, VALUE = "canary-password-81", "canary-token-82", "canary-value-83"
+ADDRESS = "canary-address-84"
 JAAS = f'org.apache.kafka.common.security.scram.ScramLoginModule required username="u" password="{PASSWORD}";'
 
 
@@ -41,7 +45,11 @@ def said() -> Iterator[io.StringIO]:
 def secret_pipeline(root: Path) -> Pipeline:
     source = small_pipeline(root).source.model_dump(mode="json")
     options = {"sasl.jaas.config": JAAS, "ssl.keystore.password": TOKEN, "check.crcs": True}
-    return small_pipeline(root, source=source | {"options": options})
+    alerts = {
+        "rules": {"gone": {"kind": "absence", "rollup": "by_page", "window": "30s"}},
+        "notify": {"hook": {"kind": "webhook", "url": f"http://127.0.0.1:1/{ADDRESS}"}},
+    }
+    return small_pipeline(root, source=source | {"options": options}, alerts=alerts)
 
 
 def test_a_json_line_carries_the_batch_and_no_secret(tmp_path: Path, said: io.StringIO) -> None:
@@ -93,6 +101,9 @@ def test_canaries_are_found_nowhere(
     telemetry.maintained({"table": PASSWORD})  # what cannot be read is said in the log
     logging.getLogger("lakehouse").warning("options are %s", [PASSWORD, JAAS, TOKEN])
     telemetry.close()
+    with evaluating(pipeline) as evaluator:
+        for found in evaluator.step():
+            typer.echo((found, json.dumps(found.to_dict()), as_slack(found), as_webhook(found, "hook")))
     for say in (JsonLines(), TextLines(pipeline)):
         say.started()
         say.committed(Committed(batch, 0.1, 0.1, outcomes, 1))
@@ -104,9 +115,12 @@ def test_canaries_are_found_nowhere(
     output = capsys.readouterr()
     assert b"gold/clicks_by_page_1s" in cells, "the record is there to be searched"
     assert "largest_id" in output.out
+    assert "gone" in output.out
+    assert "was not told" in said.getvalue()
+    assert b"gone" in cells
     assert "lakehouse_rule_failed_rows_total" in telemetry.exporter.text()
     told = [telemetry.exporter.text(), said.getvalue(), output.out, output.err]
-    for canary in (PASSWORD, TOKEN, VALUE, JAAS):
+    for canary in (PASSWORD, TOKEN, VALUE, JAAS, ADDRESS):
         assert not [text for text in told if canary in text], canary
         assert canary.encode() not in cells
         assert not [path for path, body in found.items() if canary.encode() in body]
