@@ -270,7 +270,7 @@ def alerts(
 
     with stopping() as stop:
         loaded = load(pipeline)
-        configure(loaded, as_json=as_json)
+        configure(loaded, as_json=as_json and not attached)  # a parent logs these lines, in a form of its own
         if silence is not None:
             until = history.silence(loaded, silence, timedelta(seconds=duration(lasting)), reason)
             typer.echo(
