@@ -208,6 +208,25 @@ def test_windows_of_hours_are_read_from_wide_buckets(tmp_path: Path, clock: Fake
     assert levels([timedelta(hours=6)])[-1].width == 900
 
 
+def test_a_long_window_loses_no_event_at_its_start(tmp_path: Path, clock: FakeTime) -> None:
+    room = Room(tmp_path, clock, one("threshold", window="10m", limit=99))
+    room.send(100, at_s=START_S + 30)
+    clock.now_s = START_S + 620  # the window begins within the minute of these events, which is one bucket by now
+    [found] = room.step()
+    assert found.reading.value == 100.0
+
+
+def test_a_journal_that_is_compacted_counts_no_row_twice(tmp_path: Path, clock: FakeTime) -> None:
+    room = Room(tmp_path, clock, one("quarantine", limit=0.5))
+    for refused in (30, 30):
+        room.ops(rows=[("silver/clicks", 100), ("quarantine/clicks", refused)])
+        room.evaluator.step()
+    DeltaTable(f"{tmp_path}/_ops/clicks").optimize.compact()
+    room.ops(rows=[("silver/clicks", 0), ("quarantine/clicks", 20)])
+    [found] = room.step(after_s=1)
+    assert "80 of 280 records" in found.reading.summary
+
+
 def test_a_table_that_cannot_be_read_changes_no_state(
     tmp_path: Path, clock: FakeTime, caplog: pytest.LogCaptureFixture
 ) -> None:
