@@ -11,6 +11,7 @@ from deltalake.exceptions import TableNotFoundError
 from lakehouse import storage
 from lakehouse.alerts.finding import moment
 from lakehouse.alerts.standings import Standing
+from lakehouse.config.models import format_duration
 from lakehouse.errors import ConfigError
 from lakehouse.schemas import ALERTS_SCHEMA
 from lakehouse.sinks.journal import Journal
@@ -39,11 +40,18 @@ def silence(pipeline: Pipeline, name: str, lasting: timedelta, reason: str) -> d
     """Tell nobody of an alert for a while; until when.
 
     Raises:
-        ConfigError: the file has no such alert, or the silence could not be written.
+        ConfigError: the file has no such alert, the silence is too long, or it could not be written.
     """
     if name not in pipeline.alerts.rules:
         known = ", ".join(pipeline.alerts.rules) or "there are none"
         raise ConfigError(f"there is no alert {name}", where="alerts.rules", remedy=f"the alerts are: {known}")
+    keep = pipeline.metrics.keep
+    if lasting > keep:
+        raise ConfigError(
+            f"a silence of {format_duration(lasting)} outlasts its row, which is kept for {format_duration(keep)}",
+            where="metrics.keep",
+            remedy="take the alert out of the file, or be silent for a shorter time",
+        )
     now_s = time.time()
     until = moment(now_s + lasting.total_seconds())
     alert = pipeline.alerts.rules[name]

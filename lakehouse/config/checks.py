@@ -107,13 +107,17 @@ def _event_time(pipeline: Pipeline) -> Iterator[Finding]:
 
 def _maintenance(pipeline: Pipeline) -> Iterator[Finding]:
     maintenance = pipeline.maintenance
-    for key, value, least in (
-        ("retention", maintenance.retention, SAFE_RETENTION),
-        ("every", maintenance.every, _SHORTEST_PASS),
-    ):
+    places: tuple[tuple[KeyPath, timedelta, timedelta], ...] = (
+        (("maintenance", "retention"), maintenance.retention, SAFE_RETENTION),
+        (("maintenance", "every"), maintenance.every, _SHORTEST_PASS),
+        # Alerts look back so far.
+        (("metrics", "keep"), pipeline.metrics.keep, _LONGEST_QUARANTINE),
+    )
+    for path, value, least in places:
+        key = path[-1]
         if value < least:
             yield Finding(
-                ("maintenance", key),
+                path,
                 f"{key} is {format_duration(value)}, and less than {format_duration(least)} is not safe",
                 f"write {format_duration(least)} or more",
             )

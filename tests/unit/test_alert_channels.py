@@ -323,6 +323,13 @@ def test_a_wrong_alert_is_told_with_its_place(rule: dict[str, Any], message: str
     assert "alerts.rules.it" in str(told.value)
 
 
+def test_figures_are_kept_for_as_long_as_alerts_look_back(tmp_path: Path) -> None:
+    path = pipeline_file(tmp_path, {})
+    path.write_text(path.read_text().replace("keep: 7d", "keep: 1h"))
+    with pytest.raises(ConfigError, match="keep is 1h"):
+        load_pipeline(path, {})
+
+
 def test_the_child_of_a_run_evaluates_and_tells_its_parent(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     rules = {"gone": {"kind": "absence", "rollup": "by_page", "window": "30s", "severity": "critical"}}
     path = pipeline_file(tmp_path, {"rules": rules})

@@ -304,6 +304,8 @@ def test_a_silence_is_heard_while_it_lasts_and_no_longer(
     assert room.told == [("it", "firing")], "it fires beyond its silence"
     with pytest.raises(Exception, match="there is no alert other"):
         history.silence(room.pipeline, "other", timedelta(minutes=10), "")
+    with pytest.raises(Exception, match="a silence of 8d outlasts its row, which is kept for 7d"):
+        history.silence(room.pipeline, "it", timedelta(days=8), "")
 
 
 SECOND = timedelta(seconds=1)
