@@ -7,7 +7,7 @@ from pathlib import Path
 
 from lakehouse.cli import exit_on_error, stopping
 from lakehouse.config.loader import load_pipeline
-from lakehouse.maintenance.background import maintained
+from lakehouse.operate import operated
 from lakehouse.runner import run
 from lakehouse.session import submitted_session
 
@@ -16,8 +16,8 @@ def main(path: str) -> None:
     """Run until SIGTERM, or until the topic is read where the pipeline's trigger is `available_now`."""
     with exit_on_error(), stopping() as stop:
         pipeline = load_pipeline(Path(path))
-        with maintained(Path(path), pipeline):
-            run(submitted_session(pipeline.name), pipeline, stop)
+        with operated(Path(path), pipeline) as telemetry:
+            run(submitted_session(pipeline.name), pipeline, stop, telemetry)
 
 
 if __name__ == "__main__":

@@ -19,10 +19,12 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 import typer
 
 from lakehouse.errors import ConfigError, LakehouseError
+from lakehouse.logs import redact
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
 
+    from lakehouse.alerts.finding import Finding
     from lakehouse.config.models import Pipeline
     from lakehouse.maintenance.run import TableReport
     from lakehouse.quarantine import Choice
@@ -75,7 +77,7 @@ def exit_on_error() -> Iterator[None]:
     try:
         yield
     except LakehouseError as error:
-        typer.echo(f"error: {error}", err=True)
+        typer.echo(f"error: {redact(str(error))}", err=True)
         raise SystemExit(error.exit_code) from None
     except KeyboardInterrupt:
         raise SystemExit(130) from None
@@ -117,12 +119,12 @@ def run(
     cores: Annotated[int | None, typer.Option(help="cores for Spark; all by default")] = None,
 ) -> None:
     """Run a pipeline in this process, until Ctrl-C (or until it has caught up: trigger `available_now`)."""
-    from lakehouse.maintenance.background import maintained
+    from lakehouse.operate import operated
     from lakehouse.runner import run_local
 
     loaded = load(pipeline)
-    with stopping() as stop, maintained(pipeline, loaded):
-        run_local(loaded, stop, cores=cores, as_json=as_json)
+    with stopping() as stop, operated(pipeline, loaded, as_json=as_json) as telemetry:
+        run_local(loaded, stop, telemetry, cores=cores, as_json=as_json)
 
 
 @app.command()
@@ -279,6 +281,49 @@ def maintain(
     tell(reports, as_json=as_json, idle=True)
     if any(report.error for report in reports):
         raise typer.Exit(1)
+
+
+@app.command()
+def alerts(
+    pipeline: PipelineFile,
+    *,
+    once: Annotated[bool, typer.Option("--once", help="evaluate once; exit 1 where an alert fires")] = False,
+    silence: Annotated[str | None, typer.Option(metavar="ALERT", help="tell nobody of this one for a while")] = None,
+    lasting: Annotated[str, typer.Option("--for", metavar="DURATION", help="how long to be silent")] = "1h",
+    reason: Annotated[str, typer.Option(help="why, for those who read the journal")] = "",
+    attached: Annotated[bool, typer.Option("--attached", hidden=True)] = False,
+    as_json: Json = False,
+) -> None:
+    """Evaluate the alerts of the pipeline's file until Ctrl-C, remember them in `_ops` and tell of them; no JVM."""
+    from datetime import timedelta
+
+    from lakehouse.alerts import evaluator, history
+    from lakehouse.logs import configure
+    from lakehouse.maintenance.background import attach
+
+    if attached:
+        attach(sys.stdin.buffer)
+
+    def tell_of(findings: Iterable[Finding]) -> None:
+        for found in findings:
+            typer.echo(json.dumps(found.to_dict()) if as_json else str(found))
+
+    with stopping() as stop:
+        loaded = load(pipeline)
+        configure(loaded, as_json=as_json and not attached)  # a parent logs these lines, in a form of its own
+        if silence is not None:
+            until = history.silence(loaded, silence, timedelta(seconds=duration(lasting)), reason)
+            typer.echo(
+                json.dumps({"alert": silence, "silenced_until": until.isoformat()}) if as_json else f"until {until}"
+            )
+        elif once:
+            findings = evaluator.once(loaded)
+            tell_of(findings)
+            if any(found.standing.state == "firing" for found in findings):
+                raise typer.Exit(1)
+        else:
+            standby = "another process evaluates these alerts; this one takes over when that ends"
+            evaluator.follow(loaded, stop, tell_of, on_standby=lambda: typer.echo(standby, err=True))
 
 
 @app.command()

@@ -21,6 +21,7 @@
     + TableDamaged                         its log or its data files are incomplete
     + TableLost                            it is gone, or has missed batches, while the others went on
   x QualityError                 exit 1    a batch does not meet an expectation that stops the pipeline
+  x DeliveryError                exit 1    a receiver did not take a notification
   x ReconcileError               exit 1    topic and tables cannot be compared
   x TooStale                     exit 75   the tables are further behind than the question allows
 """
@@ -142,6 +143,10 @@ class TableLost(TableError):
 
 class QualityError(LakehouseError):
     """A batch does not meet an expectation whose `meta.stream` is `fail`. Nothing of it was committed."""
+
+
+class DeliveryError(LakehouseError):
+    """A receiver did not take a notification. The message never holds the receiver's address."""
 
 
 class ReconcileError(LakehouseError):

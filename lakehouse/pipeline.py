@@ -61,12 +61,14 @@ class Committed:
         job_s: seconds that the Spark job took.
         commit_s: seconds that writing the partial aggregates and committing every table took.
         outcomes: how many rows failed each rule, and the suite's aggregates over the batch.
+        late: valid events that reached Kafka long after they happened.
     """
 
     batch: Batch
     job_s: float
     commit_s: float
     outcomes: tuple[Outcome, ...] = ()
+    late: int = 0
 
 
 def judged_rows(records: DataFrame, pipeline: Pipeline, suite: Suite) -> DataFrame:
@@ -138,7 +140,7 @@ def run(
             whole = sink.write(batch, answers)
             committed = time.perf_counter()
             archive.note(whole)
-            on_batch(Committed(whole, ran - began, committed - ran, watch.record(observation)))
+            on_batch(Committed(whole, ran - began, committed - ran, watch.record(observation), observation.late))
 
         handler = streaming.Handler(write_batch, stop)
         where = storage.spark_url(checkpoint.url)

@@ -22,11 +22,19 @@ if TYPE_CHECKING:
     from lakehouse.chain import Batch
     from lakehouse.config.models import Pipeline
     from lakehouse.errors import SourceUnavailable
+    from lakehouse.metrics.telemetry import Telemetry
 
 _REPORT_EVERY_S = 5.0
 
 
-def run_local(pipeline: Pipeline, stop: threading.Event, *, cores: int | None = None, as_json: bool = False) -> None:
+def run_local(
+    pipeline: Pipeline,
+    stop: threading.Event,
+    telemetry: Telemetry,
+    *,
+    cores: int | None = None,
+    as_json: bool = False,
+) -> None:
     """Run the pipeline in this process until `stop` is set or its trigger is done.
 
     Raises:
@@ -34,21 +42,31 @@ def run_local(pipeline: Pipeline, stop: threading.Event, *, cores: int | None = 
     """
     typer.echo("starting Spark", err=True)
     with ended_session(pipeline.name, cores=cores) as spark:
-        run(spark, pipeline, stop, as_json=as_json)
+        run(spark, pipeline, stop, telemetry, as_json=as_json)
 
 
-def run(spark: SparkSession, pipeline: Pipeline, stop: threading.Event, *, as_json: bool = False) -> None:
+def run(
+    spark: SparkSession, pipeline: Pipeline, stop: threading.Event, telemetry: Telemetry, *, as_json: bool = False
+) -> None:
     """Run the pipeline on `spark`; see `run_local`."""
     say = JsonLines() if as_json else TextLines(pipeline)
 
+    def committed(batch: flow.Committed) -> None:
+        telemetry.committed(batch.batch, batch.outcomes, batch.late, batch.job_s, batch.commit_s)
+        say.committed(batch)
+
+    def waiting(error: SourceUnavailable, wait_s: float) -> None:
+        telemetry.waiting()
+        say.waiting(error, wait_s)
+
     def attempt() -> None:
-        flow.run(spark, pipeline, stop, on_start=say.started, on_batch=say.committed)
+        flow.run(spark, pipeline, stop, on_start=say.started, on_batch=committed)
 
     # A job that an orchestrator starts is tried again by it; one that runs for ever has to wait by itself.
     if pipeline.trigger.kind == "available_now":
         attempt()
     else:
-        retry_while_unavailable(attempt, stop, on_wait=say.waiting)
+        retry_while_unavailable(attempt, stop, on_wait=waiting)
     say.stopped()
 
 
@@ -115,7 +133,9 @@ class JsonLines:
             batch_id=batch.batch.batch_id,
             rows=batch.batch.rows(),
             failed={one.rule_id: one.failed for one in batch.outcomes if one.failed},
-            observed={one.rule_id: one.value for one in batch.outcomes if one.success is not None},
+            observed={
+                one.rule_id: one.value for one in batch.outcomes if one.success is not None and not one.of_events
+            },
             unmet=[one.rule_id for one in batch.outcomes if one.success is False],
             job_ms=round(1_000 * batch.job_s, 1),
             commit_ms=round(1_000 * batch.commit_s, 1),

@@ -157,3 +157,71 @@ def metric_type(metric: AnyMetric) -> pa.DataType:
             return pa.float64()
         case "quantiles" | "distinct":
             return pa.binary()
+
+
+_COUNTS = pa.map_(pa.string(), pa.int64())
+
+OBSERVED_SCHEMA = pa.schema(
+    [
+        ("window_start", TIMESTAMP),
+        ("window_end", TIMESTAMP),
+        ("batches", pa.int64()),
+        ("suite_sha256", pa.string()),
+        ("rule_id", pa.string()),
+        ("evaluated", pa.int64()),
+        ("failed", pa.int64()),
+        ("value", pa.string()),
+        ("success", pa.bool_()),
+    ]
+)
+"""A rule over a minute. Times are of the first and the last batch's commit; `value` is JSON; the rest as in
+`quality.watch.Outcome`."""
+
+OPS_SCHEMA = pa.schema(
+    [
+        ("time", TIMESTAMP),
+        ("query_id", pa.string()),
+        ("batch_id", pa.int64()),
+        ("suite_sha256", pa.string()),
+        ("rows", _COUNTS),
+        ("failed", _COUNTS),
+        ("late", pa.int64()),
+        ("job_seconds", pa.float64()),
+        ("commit_seconds", pa.float64()),
+        ("freshness_seconds", pa.float64()),
+        ("newest_event", TIMESTAMP),
+        ("lag", pa.map_(pa.int32(), pa.int64())),
+        ("kafka_reachable", pa.bool_()),
+        ("memory_bytes", _COUNTS),
+        ("files", _COUNTS),
+        ("log_files", _COUNTS),
+    ]
+)
+"""A micro-batch, or a look at a pipeline that has none: then `query_id` to `newest_event` are null. See
+`metrics.record.Record`."""
+
+ALERTS_SCHEMA = pa.schema(
+    [
+        ("time", TIMESTAMP),
+        ("alert", pa.string()),
+        ("kind", pa.string()),
+        ("severity", pa.string()),
+        ("state", pa.string()),
+        ("since", TIMESTAMP),
+        ("value", pa.float64()),
+        ("limit", pa.float64()),
+        ("summary", pa.string()),
+        ("runbook", pa.string()),
+        ("silenced_until", TIMESTAMP),
+    ]
+)
+"""A change of an alert's state, or a silence (state `silence`). See `alerts.history`."""
+
+
+def journals(pipeline: str) -> dict[str, tuple[pa.Schema, str]]:
+    """The journals of a pipeline: name → (columns, the one that says when)."""
+    return {
+        f"_quality/{pipeline}_observed": (OBSERVED_SCHEMA, "window_start"),
+        f"_ops/{pipeline}": (OPS_SCHEMA, "time"),
+        f"_ops/{pipeline}_alerts": (ALERTS_SCHEMA, "time"),
+    }

@@ -6,13 +6,13 @@ import re
 from datetime import date, timedelta
 from typing import TYPE_CHECKING, NamedTuple
 
-from lakehouse.config.models import GRAINS, format_duration
+from lakehouse.config.models import GRAINS, FreshnessAlert, LagAlert, QuarantineAlert, format_duration
 from lakehouse.config.problems import choose
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
-    from lakehouse.config.models import AnyMetric, Pipeline, Rollup
+    from lakehouse.config.models import AnyAlert, AnyMetric, Pipeline, Rollup, Where
     from lakehouse.config.problems import KeyPath
 
 GOLD_COLUMNS = ("window_start", "events", "min_event_time", "max_event_time", "_batch_id")
@@ -28,6 +28,11 @@ SAFE_RETENTION = timedelta(minutes=5)
 _SHORTEST_PASS = timedelta(seconds=1)
 SHORTEST_KEEP = timedelta(minutes=10)
 """Rows younger than this are still on their way: derived, merged, and looked at by dashboards."""
+
+_LONGEST_WINDOW = timedelta(days=3)
+_LONGEST_QUARANTINE = timedelta(hours=6)
+"""What an evaluation of alerts keeps in memory."""
+_HTTP = re.compile(r"https?://[^\s/]+(?:/\S*)?")
 
 _SERVER = re.compile(r"(?:[A-Za-z_]+://)?(?:\[[0-9A-Fa-f:.]+\]|[^\s:/\[\],]+):(?P<port>[0-9]{1,5})")
 _LAST_PORT = 65_535
@@ -65,7 +70,7 @@ def check(pipeline: Pipeline) -> list[Finding]:
         findings += _metric_names(rollup, (*path, "metrics"))
         for index, metric in enumerate(rollup.metrics):
             findings += _metric(pipeline, metric, (*path, "metrics", index))
-    return findings
+    return [*findings, *_alerts(pipeline)]
 
 
 def _root(pipeline: Pipeline) -> Iterator[Finding]:
@@ -106,13 +111,17 @@ def _event_time(pipeline: Pipeline) -> Iterator[Finding]:
 
 def _maintenance(pipeline: Pipeline) -> Iterator[Finding]:
     maintenance = pipeline.maintenance
-    for key, value, least in (
-        ("retention", maintenance.retention, SAFE_RETENTION),
-        ("every", maintenance.every, _SHORTEST_PASS),
-    ):
+    places: tuple[tuple[KeyPath, timedelta, timedelta], ...] = (
+        (("maintenance", "retention"), maintenance.retention, SAFE_RETENTION),
+        (("maintenance", "every"), maintenance.every, _SHORTEST_PASS),
+        # Alerts look back so far.
+        (("metrics", "keep"), pipeline.metrics.keep, _LONGEST_QUARANTINE),
+    )
+    for path, value, least in places:
+        key = path[-1]
         if value < least:
             yield Finding(
-                ("maintenance", key),
+                path,
                 f"{key} is {format_duration(value)}, and less than {format_duration(least)} is not safe",
                 f"write {format_duration(least)} or more",
             )
@@ -227,6 +236,77 @@ def _condition(pipeline: Pipeline, name: str, wanted: str | int | list[str | int
                 f"{name} has the type {kind}, but is compared with {_spell(value)}",
                 _REWRITE[kind],
             )
+
+
+def _alerts(pipeline: Pipeline) -> Iterator[Finding]:
+    alerts = pipeline.alerts
+    if alerts.every < _SHORTEST_PASS:
+        yield Finding(("alerts", "every"), f"every is {format_duration(alerts.every)}", "write 1s or more")
+    for name, alert in alerts.rules.items():
+        path: KeyPath = ("alerts", "rules", name)
+        if alert.kind == "quarantine":
+            yield from _window(alert.window, _LONGEST_QUARANTINE, (*path, "window"))
+        if isinstance(alert, LagAlert | QuarantineAlert):
+            continue
+        rollup = pipeline.rollups.get(alert.rollup)
+        if rollup is None:
+            remedy = choose(alert.rollup, pipeline.rollups, "the rollups are")
+            yield Finding((*path, "rollup"), f"there is no rollup {alert.rollup}", remedy)
+            continue
+        if not isinstance(alert, FreshnessAlert):
+            yield from _alert_dimensions(pipeline, alert.where, rollup, (*path, "where"))
+        yield from _alert(alert, rollup, path)
+    for name, channel in alerts.notify.items():
+        # The address is secret: nothing of it is told.
+        if channel.kind != "kafka" and not _HTTP.fullmatch(channel.url.get_secret_value()):
+            yield Finding(("alerts", "notify", name, "url"), "this is no http(s) URL", "write https://HOST/PATH")
+
+
+def _alert(alert: AnyAlert, rollup: Rollup, path: KeyPath) -> Iterator[Finding]:
+    kinds = {metric.name: metric.type for metric in rollup.metrics}
+    match alert.kind:
+        case "threshold":
+            yield from _window(alert.window, _LONGEST_WINDOW, (*path, "window"))
+            kind = "count" if alert.metric == "events" else kinds.get(alert.metric)
+            if kind is None:
+                remedy = choose(alert.metric, ["events", *kinds], "the metrics are")
+                yield Finding((*path, "metric"), f"the rollup has no metric {alert.metric}", remedy)
+            elif alert.per != "window" and kind not in ("count", "sum"):
+                yield Finding((*path, "per"), f"{alert.metric} is no count and no sum", "delete the key")
+        case "absence":
+            yield from _window(alert.window, _LONGEST_WINDOW, (*path, "window"))
+        case "burn_rate":
+            counts = [name for name, kind in kinds.items() if kind == "count"]
+            if alert.errors not in counts:
+                remedy = choose(alert.errors, counts, "the metrics of type count are")
+                yield Finding((*path, "errors"), f"the rollup has no metric {alert.errors} of type count", remedy)
+            if not 0 < alert.objective < 1:
+                yield Finding((*path, "objective"), "an objective of 0 or 1 has no budget", "write such as 0.999")
+            for index, pair in enumerate(alert.windows):
+                yield from _window(pair.long, _LONGEST_WINDOW, (*path, "windows", index, "long"))
+                if pair.short >= pair.long:
+                    here = (*path, "windows", index, "short")
+                    yield Finding(here, "the short window is not shorter than the long one", "write a shorter time")
+        case _:
+            pass
+
+
+def _window(window: timedelta, longest: timedelta, path: KeyPath) -> Iterator[Finding]:
+    if not _SHORTEST_PASS <= window <= longest:
+        yield Finding(
+            path,
+            f"the window is {format_duration(window)}",
+            f"write a time between {format_duration(_SHORTEST_PASS)} and {format_duration(longest)}",
+        )
+
+
+def _alert_dimensions(pipeline: Pipeline, where: Where, rollup: Rollup, path: KeyPath) -> Iterator[Finding]:
+    for name, wanted in where.items():
+        if name not in rollup.dimensions:
+            remedy = choose(name, rollup.dimensions, "its dimensions are")
+            yield Finding((*path, name), f"the rollup has no dimension {name}", remedy, at_key=True)
+        else:
+            yield from _condition(pipeline, name, wanted, (*path, name))
 
 
 _REWRITE = {

@@ -26,9 +26,20 @@ _MOST_VALUES = 50_000
 _DEEPEST = 50
 _SHOWN = 60
 """Characters of a wrong value that a message quotes."""
-_SECRET_KEYS: KeyPath = ("source", "options")
-"""What stands below this is never shown, and only there may `${file:…}` stand."""
 _TAG = "tag:yaml.org,2002:"
+
+
+_OPTIONS, _CHANNELS = ("source", "options"), ("alerts", "notify")
+
+
+def may_be_secret(path: KeyPath) -> bool:
+    """Whether `${file:…}` may stand at `path`."""
+    return len(path) > len(_OPTIONS) and (path[:2] == _OPTIONS or (path[:2] == _CHANNELS and path[-1] == "url"))
+
+
+def is_hidden(path: KeyPath) -> bool:
+    """Whether the value at `path` is never shown: a secret, or what may be one that stands a level too high."""
+    return path[:2] == _OPTIONS or (path[:2] == _CHANNELS and path[-1] not in ("kind", "topic"))
 
 
 class _Loader(yaml.SafeLoader):
@@ -111,7 +122,7 @@ class Document:
             return "empty"
         if isinstance(value, dict | list):
             return "a group of keys" if isinstance(value, dict) else "a list"
-        if path[: len(_SECRET_KEYS)] == _SECRET_KEYS:
+        if is_hidden(path):
             return "a value that is kept secret"
         text = self.raw.get(path, "")
         text = text if len(text) <= _SHOWN else f"{text[:_SHOWN]}…"
@@ -241,7 +252,7 @@ class _Builder:
             node.value,
             self.env,
             folder=self.folder,
-            secrets_allowed=path[: len(_SECRET_KEYS)] == _SECRET_KEYS and len(path) > len(_SECRET_KEYS),
+            secrets_allowed=may_be_secret(path),
         )
         for fault in faults:
             self._note(node, path, fault.what, fault.remedy)

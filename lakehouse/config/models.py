@@ -146,6 +146,10 @@ class EventTime(Model):
         default=timedelta(minutes=5),
         description="an event further ahead of its arrival in Kafka than this is quarantined",
     )
+    late_after: Duration = Field(
+        default=timedelta(minutes=1),
+        description="an event that reaches Kafka longer than this after it happened is counted as late",
+    )
 
 
 class Quality(Model):
@@ -293,6 +297,160 @@ class RetentionRule(Model):
     )
 
 
+class Metrics(Model):
+    """Where a running pipeline's figures can be read: a Prometheus endpoint, and the table `_ops/NAME`."""
+
+    port: int = Field(
+        default=0, ge=0, le=65_535, description="port of the Prometheus endpoint; with 0 no port is opened"
+    )
+    address: str = Field(
+        default="127.0.0.1",
+        min_length=1,
+        description="address that the endpoint listens on; the default is reached from this machine alone",
+    )
+    keep: Duration = Field(
+        default=timedelta(days=7),
+        description="how long the rows of `_ops/NAME`, its alerts and `_quality/NAME_observed` are kept at least",
+    )
+
+
+Where = dict[Name, str | int | bool | list[str | int]]
+"""Dimension → the value that counts, or a list of them."""
+SecretUrl = Annotated[SecretStr, WithJsonSchema({"type": "string", "writeOnly": True})]
+_WHERE = "only events whose dimension equals the value, or one of the list"
+_ROLLUP = "name of the rollup whose table is looked at"
+
+
+class Alert(Model):
+    """Base of the alerts."""
+
+    severity: Literal["critical", "warning", "info"] = Field(default="warning", description="how grave it is")
+    hold_for: Duration = Field(
+        default=timedelta(0),
+        description="how long the condition has to hold before the alert fires; until then it pends",
+    )
+
+
+class ThresholdAlert(Alert):
+    """A metric of a rollup lies above or below a limit."""
+
+    kind: Literal["threshold"] = Field(description="a metric of a rollup lies above or below a limit")
+    rollup: Name = Field(description=_ROLLUP)
+    metric: Name = Field(default="events", description="a metric of the rollup, or `events`")
+    per: Literal["window", "second", "event"] = Field(
+        default="window", description="what events, counts and sums are divided by: nothing, seconds or events"
+    )
+    quantile: float = Field(default=0.99, ge=0, le=1, description="which one, of a metric of type quantiles")
+    when: Literal["above", "below"] = Field(default="above", description="on which side of the limit it fires")
+    limit: float = Field(description="a number in the unit of the metric")
+    window: Duration = Field(default=timedelta(minutes=1), description="how much time up to now is looked at")
+    where: Where = Field(default_factory=dict, description=_WHERE)
+
+
+class AbsenceAlert(Alert):
+    """No event came."""
+
+    kind: Literal["absence"] = Field(description="no event came")
+    rollup: Name = Field(description=_ROLLUP)
+    window: Duration = Field(default=timedelta(minutes=1), description="how much time up to now is looked at")
+    where: Where = Field(default_factory=dict, description=_WHERE)
+
+
+class FreshnessAlert(Alert):
+    """The newest event in the tables is old."""
+
+    kind: Literal["freshness"] = Field(description="the newest event in the tables is old")
+    rollup: Name = Field(description=_ROLLUP)
+    limit: Duration = Field(description="age above which it fires")
+
+
+class LagAlert(Alert):
+    """Kafka holds records that the tables do not."""
+
+    kind: Literal["lag"] = Field(description="Kafka holds records that the tables do not")
+    limit: int = Field(ge=0, description="records above which it fires, over all partitions")
+
+
+class QuarantineAlert(Alert):
+    """Too large a share of the records goes to quarantine, or fails one rule."""
+
+    kind: Literal["quarantine"] = Field(description="too large a share of the records is refused, or fails a rule")
+    rule: str = Field(default="", description="count the records that fail this rule; without it, those in quarantine")
+    limit: float = Field(ge=0, le=1, description="share of the records above which it fires, 0 to 1")
+    window: Duration = Field(default=timedelta(minutes=5), description="how much time up to now is looked at")
+    least_records: int = Field(default=100, ge=1, description="with fewer records in the window it does not fire")
+
+
+class BurnWindow(Model):
+    """A pair of windows, both of which have to burn the error budget faster than `factor`."""
+
+    long: Duration = Field(description="says that it matters")
+    short: Duration = Field(description="says that it goes on")
+    factor: float = Field(ge=0, description="burn rate above which it fires; at 1 the budget lasts exactly its period")
+
+
+class BurnRateAlert(Alert):
+    """Failures use up the error budget of an objective too fast, over several windows."""
+
+    kind: Literal["burn_rate"] = Field(description="failures use up the error budget of an objective too fast")
+    rollup: Name = Field(description=_ROLLUP)
+    errors: Name = Field(description="the rollup's metric of type count that counts failures")
+    objective: float = Field(ge=0, le=1, description="share of events that must not fail, such as 0.999")
+    windows: list[BurnWindow] = Field(
+        default=[
+            BurnWindow(long=timedelta(hours=1), short=timedelta(minutes=5), factor=14.4),
+            BurnWindow(long=timedelta(hours=6), short=timedelta(minutes=30), factor=6),
+        ],
+        min_length=1,
+        description="pairs of windows, any of which is enough",
+    )
+    where: Where = Field(default_factory=dict, description=_WHERE)
+
+
+AnyAlert = Annotated[
+    ThresholdAlert | AbsenceAlert | FreshnessAlert | LagAlert | QuarantineAlert | BurnRateAlert,
+    Field(discriminator="kind"),
+]
+
+
+class WebhookChannel(Model):
+    """POST of JSON in the form of Alertmanager's webhooks."""
+
+    kind: Literal["webhook"] = Field(description="POST of JSON in the form of Alertmanager's webhooks")
+    url: SecretUrl = Field(description="http or https; secret, and never printed")
+
+
+class SlackChannel(Model):
+    """POST of JSON in the form of Slack's incoming webhooks, which other chats understand as well."""
+
+    kind: Literal["slack"] = Field(description="POST of JSON in the form of Slack's incoming webhooks")
+    url: SecretUrl = Field(description="http or https; secret, and never printed")
+
+
+class KafkaChannel(Model):
+    """A record in a topic of the source's cluster, keyed by the alert's name."""
+
+    kind: Literal["kafka"] = Field(description="a record in a topic of the source's cluster")
+    topic: str = Field(pattern=r"^[a-zA-Z0-9._-]{1,249}$", description="the topic, which has to be there")
+
+
+AnyChannel = Annotated[WebhookChannel | SlackChannel | KafkaChannel, Field(discriminator="kind")]
+
+
+class Alerts(Model):
+    """What a person has to be told, and how."""
+
+    every: Duration = Field(default=timedelta(seconds=5), description="from one evaluation to the next")
+    repeat_every: Duration = Field(
+        default=timedelta(hours=4), description="an alert that still fires is sent again after so long; 0ms: never"
+    )
+    runbooks: str = Field(
+        default="docs/runbooks", min_length=1, description="folder or URL of the runbooks that notifications link to"
+    )
+    rules: dict[Name, AnyAlert] = Field(default_factory=dict, description="name → alert")
+    notify: dict[Name, AnyChannel] = Field(default_factory=dict, description="name → where every alert is sent")
+
+
 class Pipeline(Model):
     """One pipeline: one stream of events and every table made from it."""
 
@@ -310,6 +468,8 @@ class Pipeline(Model):
     retention: list[RetentionRule] = Field(
         default_factory=list, description="rules by which old rows leave, the first that fits a table counts"
     )
+    metrics: Metrics = Field(default=Metrics(), description="where its figures can be read")
+    alerts: Alerts = Field(default=Alerts(), description="what a person has to be told, and how")
 
     def keep(self, rows: str, rollup: str | None = None) -> timedelta | None:
         """How long a table keeps its rows; None for ever.

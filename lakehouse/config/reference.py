@@ -15,21 +15,34 @@ from pydantic import BaseModel, SecretStr
 from lakehouse.config import interpolation
 from lakehouse.config.checks import DIMENSION_TYPES, DISTINCT_TYPES, GOLD_COLUMNS, NUMBER_TYPES
 from lakehouse.config.models import (
+    AbsenceAlert,
+    Alerts,
     AvailableNow,
+    BurnRateAlert,
+    BurnWindow,
     CountMetric,
     DistinctMetric,
     EventField,
     EventTime,
+    FreshnessAlert,
+    KafkaChannel,
+    LagAlert,
+    Maintenance,
+    Metrics,
     Model,
     NumberMetric,
     Pipeline,
     ProcessingTime,
     Quality,
     QuantilesMetric,
+    QuarantineAlert,
     RetentionRule,
     Rollup,
+    SlackChannel,
     Source,
     Tables,
+    ThresholdAlert,
+    WebhookChannel,
     format_duration,
 )
 
@@ -54,10 +67,24 @@ _SECTIONS: tuple[tuple[str, type[Model]], ...] = (
     ("retention", RetentionRule),
     ("trigger: processing_time", ProcessingTime),
     ("trigger: available_now", AvailableNow),
+    ("maintenance", Maintenance),
+    ("metrics", Metrics),
+    ("alerts", Alerts),
+    ("alerts.rules.NAME: threshold", ThresholdAlert),
+    ("alerts.rules.NAME: absence", AbsenceAlert),
+    ("alerts.rules.NAME: freshness", FreshnessAlert),
+    ("alerts.rules.NAME: lag", LagAlert),
+    ("alerts.rules.NAME: quarantine", QuarantineAlert),
+    ("alerts.rules.NAME: burn_rate", BurnRateAlert),
+    ("alerts.rules.NAME.windows", BurnWindow),
+    ("alerts.notify.NAME: webhook", WebhookChannel),
+    ("alerts.notify.NAME: slack", SlackChannel),
+    ("alerts.notify.NAME: kafka", KafkaChannel),
 )
 _PLAIN = {
     str: "text",
     int: "whole number",
+    float: "number",
     bool: "true or false",
     timedelta: "duration",
     Path: "path",
@@ -96,9 +123,15 @@ def _default(field: FieldInfo) -> str:
         case None | "" | [] | {}:
             return "empty"
         case list():
-            return f"`[{', '.join(value)}]`"
+            return f"`[{', '.join(map(_item, value))}]`"
         case _:
             return f"`{value}`"
+
+
+def _item(value: str | BaseModel) -> str:
+    if isinstance(value, str):
+        return value
+    return yaml.safe_dump(value.model_dump(mode="json"), default_flow_style=True, sort_keys=False).strip()
 
 
 def _bounds(field: FieldInfo) -> str:
@@ -149,7 +182,8 @@ _RULES = f"""## Rules for the whole file
 
 {(interpolation.__doc__ or "").split(chr(10), 2)[2].strip()}
 
-`${{file:…}}` may stand only under `source.options`, whose values are never printed. Keys are not replaced.
+`${{file:…}}` may stand only under `source.options` and as a `url` below `alerts.notify`, whose values are never
+printed. Keys are not replaced.
 """
 
 

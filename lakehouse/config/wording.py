@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from lakehouse.config.problems import KeyPath, Problem
 
 _A_NUMBER = ("a whole number", "write digits alone, without quotes or unit")
+_A_FRACTION = ("a number", "write digits, and a point where it has a fraction, without quotes or unit")
 _A_GROUP = ("a group of keys", "indent its keys below it, as `key: value`")
 _A_BOOLEAN = ("true or false", "write true or false, without quotes")
 _WANTED = {
@@ -28,6 +29,8 @@ _WANTED = {
     "int_parsing_size": _A_NUMBER,
     "int_from_float": _A_NUMBER,
     "finite_number": _A_NUMBER,
+    "float_type": _A_FRACTION,
+    "float_parsing": _A_FRACTION,
     "bool_type": _A_BOOLEAN,
     "bool_parsing": _A_BOOLEAN,
     "model_type": _A_GROUP,
@@ -42,6 +45,8 @@ _WANTED = {
     ),
 }
 """pydantic's type of error → what the value has to be, and how to write it."""
+_TAG_KEYS = ("type", "kind")
+"""The keys that tell the members of a union apart."""
 _UNFORESEEN = ("another value", "docs/configuration.md says what may stand here")
 _NAME = "a name of lowercase letters, digits and _ that begins with a letter and has at most 63 characters"
 _PATTERNS = {
@@ -189,6 +194,6 @@ def _is_tagged(kind: Any) -> bool:  # noqa: ANN401 - an annotation
 
 
 def _tags(member: type[Model]) -> tuple[str, ...]:
-    """The values of a union member's discriminator, which is its one field of a Literal type."""
-    fields = member.model_fields.values()
-    return next(get_args(field.annotation) for field in fields if get_origin(field.annotation) is Literal)
+    """The values of a union member's discriminator."""
+    fields = member.model_fields
+    return next(get_args(fields[key].annotation) for key in _TAG_KEYS if key in fields)

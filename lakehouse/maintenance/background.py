@@ -6,6 +6,7 @@ closes, and the child ends at once: every step of a pass may be killed at any in
 
 from __future__ import annotations
 
+import json
 import logging
 import os
 import subprocess
@@ -13,12 +14,12 @@ import sys
 import threading
 import time
 from contextlib import contextmanager, suppress
-from typing import IO, TYPE_CHECKING
+from typing import IO, TYPE_CHECKING, Any
 
 from lakehouse.config.models import format_duration
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterable, Iterator
     from pathlib import Path
 
     from lakehouse.config.models import Pipeline
@@ -35,13 +36,19 @@ _NICENESS = 19
 
 
 @contextmanager
-def maintained(path: Path, pipeline: Pipeline) -> Iterator[None]:
-    """Maintain the pipeline's tables while the body runs, where its file asks for that and it runs for long."""
+def maintained(
+    path: Path, pipeline: Pipeline, on_report: Callable[[dict[str, Any]], None] = lambda _: None
+) -> Iterator[None]:
+    """Maintain the pipeline's tables while the body runs, where its file asks for that and it runs for long.
+
+    `on_report` is called with the JSON of each `TableReport`, by another thread.
+    """
     if not pipeline.maintenance.background or pipeline.trigger.kind == "available_now":
         yield
         return
     every = format_duration(pipeline.maintenance.every)
-    child = Background([sys.executable, "-m", "lakehouse", "maintain", str(path), "--every", every, "--attached"])
+    command = [sys.executable, "-m", "lakehouse", "maintain", str(path), "--every", every, "--attached", "--json"]
+    child = Background(command, on_line=lambda line: on_report(json.loads(line)))
     child.start()
     try:
         yield
@@ -50,11 +57,26 @@ def maintained(path: Path, pipeline: Pipeline) -> Iterator[None]:
 
 
 class Background(threading.Thread):
-    """Keeps one child process running until `stop`; never raises."""
+    """Keeps one child process running until `stop`; never raises.
 
-    def __init__(self, command: list[str], *, first_wait_s: float = _FIRST_WAIT_S) -> None:
-        super().__init__(name="maintenance", daemon=True)
+    Args:
+        command: of the child.
+        name: how the log calls it.
+        on_line: called with each line of its standard output; what it raises is said in the log.
+        first_wait_s: before a child that ended is started again, the first time.
+    """
+
+    def __init__(
+        self,
+        command: list[str],
+        *,
+        name: str = "maintenance",
+        on_line: Callable[[str], None] = lambda _: None,
+        first_wait_s: float = _FIRST_WAIT_S,
+    ) -> None:
+        super().__init__(name=name, daemon=True)
         self._command = command
+        self._on_line = on_line
         self._first_wait_s = first_wait_s
         self._stopping = threading.Event()
         self._lock = threading.Lock()
@@ -70,7 +92,7 @@ class Background(threading.Thread):
                 return
             if time.monotonic() - began > _STEADY_S:
                 wait_s = self._first_wait_s
-            logger.warning("maintenance ended and starts again in %.0f s: %s", wait_s, said)
+            logger.warning("%s ended and starts again in %.0f s: %s", self.name, wait_s, said)
             self._stopping.wait(wait_s)
             wait_s = min(2 * wait_s, _LONGEST_WAIT_S)
 
@@ -95,7 +117,7 @@ class Background(threading.Thread):
                 child = subprocess.Popen(
                     self._command,
                     stdin=subprocess.PIPE,
-                    stdout=subprocess.DEVNULL,
+                    stdout=subprocess.PIPE,
                     stderr=subprocess.PIPE,
                     text=True,
                     errors="replace",
@@ -107,10 +129,20 @@ class Background(threading.Thread):
             self.child = child
         last = ""
         with child:
+            reader = threading.Thread(target=self._read, args=(child.stdout,), name=f"{self.name}-output", daemon=True)
+            reader.start()
             for line in child.stderr or ():
                 last = line.strip() or last
-                logger.warning("maintenance: %s", line.rstrip())
+                logger.warning("%s: %s", self.name, line.rstrip())
+            reader.join()
         return last or f"exit code {child.returncode}"
+
+    def _read(self, lines: Iterable[str]) -> None:
+        for line in lines:
+            try:
+                self._on_line(line)
+            except Exception as error:  # noqa: BLE001 - the child would stand still once nobody reads what it says
+                logger.warning("%s said what cannot be read: %s", self.name, error)
 
 
 def attach(stream: IO[bytes]) -> None:

@@ -77,7 +77,7 @@ class Derivation:
 
     def open(self) -> TableView | None:
         """Its newest version; None where there is no table yet. Raises as `open_view`."""
-        return open_view(self.url, self.name, self.schema, derived=True)
+        return open_view(self.url, self.name, self.schema, kind="derived")
 
     def due(self, view: TableView | None, now_ms: int) -> bool:
         """Whether the last derivation is so long ago that the next one is worth a commit."""

@@ -24,6 +24,7 @@ from lakehouse.sinks.files import DataFile, conform
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+    from datetime import timedelta
 
     from obstore.store import ObjectStore
 
@@ -56,15 +57,19 @@ class Form:
         schema: columns of the table.
         event_time: the column whose range goes into the statistics.
         rollup: of the partial aggregates that the table holds; None for a table of events.
+        keep: for a journal, how long its rows are kept; None for a table of the pipeline's batches.
     """
 
     schema: pa.Schema
     event_time: str
     rollup: Rollup | None = None
+    keep: timedelta | None = None
 
     @property
     def keys(self) -> tuple[str, ...]:
         """The columns that order a rewritten file."""
+        if self.keep is not None:
+            return (self.event_time,)
         return ("window_start",) if self.rollup else ("_partition", "_offset")
 
     @property

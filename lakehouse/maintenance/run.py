@@ -24,8 +24,9 @@ from lakehouse.maintenance.choose import Limits, choose, simulate
 from lakehouse.maintenance.derive import covers, derivations, derive, uncovered
 from lakehouse.maintenance.retire import Spans
 from lakehouse.maintenance.rewrite import Form, UnreadableFileError, rewrite
-from lakehouse.maintenance.view import LiveFile, open_view, refresh
+from lakehouse.maintenance.view import Kind, LiveFile, open_view, refresh
 from lakehouse.retirement import retired_before
+from lakehouse.schemas import journals
 from lakehouse.sinks.delta_log import TableLog, last_checkpoint
 from lakehouse.sinks.onepass import OnePass
 
@@ -64,6 +65,7 @@ class TableReport:
         checkpoint: version of the checkpoint written; None for none.
         log_files: in the log after the pass; None where it was not listed.
         log_files_deleted: commits and checkpoints cleaned up.
+        expired_files: of a journal, removed with their rows.
         vacuumed_files: replaced files deleted; orphans_deleted, orphan_bytes: those that no commit named.
         seconds: how long it took; cpu_s: of this process.
         error: what kept the table from being maintained to the end.
@@ -87,6 +89,7 @@ class TableReport:
     checkpoint: int | None = None
     log_files: int | None = None
     log_files_deleted: int = 0
+    expired_files: int = 0
     vacuumed_files: int = 0
     orphans_deleted: int = 0
     orphan_bytes: int = 0
@@ -99,6 +102,7 @@ class TableReport:
         """Whether there was nothing to do."""
         done = (
             self.derivations,
+            self.expired_files,
             self.rewrites,
             self.given_up,
             self.log_files_deleted,
@@ -119,6 +123,8 @@ class TableReport:
             done.append(f"retired before {self.retired_before}: {what}")
         if self.rewrites:
             done.append(f"{self.rewrites} rewrites of {self.rewritten_files:,} files")
+        if self.expired_files:
+            done.append(f"{self.expired_files} files expired")
         if self.checkpoint is not None:
             done.append(f"checkpoint {self.checkpoint}")
         if self.log_files is not None:
@@ -184,6 +190,11 @@ class Maintainer:
             self._forms[name] = Form(derivation.schema, "max_event_time", derivation.table.rollup)
         self._coarser = {each.source: name for name, each in self._derivations.items()}
         self._keep = {name: keep for name, keep in keeps(one_pass) if keep is not None}
+        self._journals = {
+            name: Form(schema, moment, keep=pipeline.metrics.keep)
+            for name, (schema, moment) in journals(pipeline.name).items()
+        }
+        self._forms |= self._journals
         self._memory = {name: _Memory(Spans(form.time)) for name, form in self._forms.items()}
         self._retention_ms = round(self._settings.retention.total_seconds() * 1_000)
 
@@ -203,6 +214,7 @@ class Maintainer:
             if source is not None and not reports[derivation.source].error:
                 view = self._derive(source, reports[name]) if derive_now else self._open(name, reports[name])
                 views |= {name: view} if view else {}
+        views |= {name: view for name in self._journals if (view := self._open(name, reports[name]))}
         this = _Pass(reports, views)
         for name, view in views.items():
             if self._stop.is_set():
@@ -236,9 +248,9 @@ class Maintainer:
         """Files of this table that the last batch of another one names, and that this one has not got yet.
 
         A crash left them; the pipeline's next start commits them. None where a table cannot be read, whose last batch
-        may name any file. Nothing but a derivation puts files into a derived table.
+        may name any file. No batch has files of a table that the stream does not write.
         """
-        if view.name in self._derivations:
+        if view.kind != "streamed":
             return set()
         views = [this.views[name] for name in self._streamed if name in this.views]
         if len(views) < len(self._streamed):
@@ -269,11 +281,15 @@ class Maintainer:
             )
         return uncovered(view, this.views.get(coarser))
 
+    def _kind(self, name: str) -> Kind:
+        if name in self._journals:
+            return "journal"
+        return "derived" if name in self._derivations else "streamed"
+
     def _open(self, name: str, report: TableReport) -> TableView | None:
         view = None
         with _reported(report), _timed(report):
-            derived = name in self._derivations
-            view = open_view(f"{self._root}/{name}", name, self._forms[name].schema, derived=derived)
+            view = open_view(f"{self._root}/{name}", name, self._forms[name].schema, kind=self._kind(name))
         if view is not None:
             report.version = view.version
             report.files_before = report.files_after = len(view.files)
@@ -297,6 +313,7 @@ class Maintainer:
         now_ms = self._now_ms()
         if retirement := self._retirement(view, this):
             _tell(report, retirement, sum(file.rows or 0 for file in retirement.whole))
+        report.expired_files = len(self._expired(view))
         runs, left = simulate(view.files, self._limits(view.name), now_ms)
         report.rewrites = len(runs)
         report.rewritten_files = sum(len(run.files) for run in runs)
@@ -314,14 +331,15 @@ class Maintainer:
         report.orphans_deleted, report.orphan_bytes = len(lost), sum(size for _, size in lost)
         files = cleanup.list_log(view)
         report.log_files = len(files)
-        if view.anchor:
+        if view.settled is not None:
             hint = last_checkpoint(view.store)
-            gone = cleanup.expired(files, head=min(upto, view.anchor.version), hint=hint, before_ms=before_ms)
+            gone = cleanup.expired(files, head=min(upto, view.settled), hint=hint, before_ms=before_ms)
             report.log_files_deleted = len(gone)
 
     def _maintain(self, view: TableView, this: _Pass, report: TableReport) -> None:
         memory = self._memory[view.name]
         failure: LakehouseError | None = None
+        view = self._expire(view, report)
         try:
             view = self._retire(view, this, report)
         except LakehouseError as error:
@@ -379,6 +397,25 @@ class Maintainer:
             return refresh(view)  # the next pass sees the table as it is now
         _tell(report, retirement, rows)
         return refresh(view)
+
+    def _expired(self, view: TableView) -> list[LiveFile]:
+        """Files of a journal whose rows have had their time: a file is never older than its newest row."""
+        keep = self._forms[view.name].keep
+        if keep is None:
+            return []
+        before_ms = self._now_ms() - round(keep.total_seconds() * 1_000)
+        return [file for file in view.files if file.modified_ms < before_ms and "%" not in file.path]
+
+    def _expire(self, view: TableView, report: TableReport) -> TableView:
+        """Remove what has expired; the table as it is then."""
+        gone = self._expired(view)
+        log = TableLog(view.name, view.store, view.version, None, view.table.schema())
+        if not gone or not log.expire([(file.path, file.size) for file in gone]):
+            return view
+        report.expired_files, report.version = len(gone), log.version
+        after = refresh(view)
+        report.files_after, report.bytes_after = len(after.files), after.bytes
+        return after
 
     def _rewrite(self, view: TableView, memory: _Memory, report: TableReport) -> None:
         form, limits = self._forms[view.name], self._limits(view.name)
@@ -439,8 +476,8 @@ class Maintainer:
     def _clean(self, view: TableView, upto: int, report: TableReport) -> None:
         files = cleanup.list_log(view)
         gone: list[cleanup.LogFile] = []
-        if view.anchor:
-            upto, before_ms = min(upto, view.anchor.version), self._now_ms() - self._retention_ms
+        if view.settled is not None:
+            upto, before_ms = min(upto, view.settled), self._now_ms() - self._retention_ms
             gone = cleanup.clean_up(view, files, before_ms=before_ms, upto=upto, keep_on=self._going_on)
         report.log_files_deleted = len(gone)
         report.log_files = len(files) - len(gone)

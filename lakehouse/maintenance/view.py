@@ -6,7 +6,7 @@ import re
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import datetime
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 import orjson
 import pyarrow as pa
@@ -24,6 +24,8 @@ if TYPE_CHECKING:
     from obstore.store import ObjectStore
 
     from lakehouse.chain import Add
+
+Kind = Literal["streamed", "derived", "journal"]
 
 _REWRITTEN = re.compile(r"rewrite-(?P<tier>[0-9]{1,3})-[0-9a-f-]{36}\.parquet")
 
@@ -77,8 +79,9 @@ class TableView:
         table: the version as delta-rs holds it.
         version: the newest when the view was taken.
         files: those that are live in it.
-        head: the pipeline's last batch; None before the first, and in a derived table.
-        cover: what a derived table covers; None before anything was derived, and in a table of the stream.
+        head: the pipeline's last batch; None before the first, and in tables of the other two kinds.
+        cover: what a derived table covers; None before anything was derived, and in tables of the other two kinds.
+        kind: whether the stream writes it, maintenance derives it, or it is a journal, which nothing follows from.
     """
 
     name: str
@@ -89,11 +92,19 @@ class TableView:
     files: tuple[LiveFile, ...]
     head: Recorded | None
     cover: Covering | None = None
+    kind: Kind = "streamed"
 
     @property
     def anchor(self) -> Recorded | Covering | None:
-        """The commit that says where the table stands: it and all later ones stay in the log."""
+        """The commit that says where the table stands; a journal has none."""
         return self.head or self.cover
+
+    @property
+    def settled(self) -> int | None:
+        """The version from which on all commits stay in the log; None before the first batch or derivation."""
+        if self.kind == "journal":
+            return self.version
+        return self.anchor.version if self.anchor else None
 
     @property
     def bytes(self) -> int:
@@ -101,8 +112,8 @@ class TableView:
         return sum(file.size for file in self.files)
 
 
-def open_view(url: str, name: str, schema: pa.Schema, *, derived: bool = False) -> TableView | None:
-    """The table's newest version; None where there is no table yet.
+def open_view(url: str, name: str, schema: pa.Schema, *, kind: Kind = "streamed") -> TableView | None:
+    """The table's newest version; None where there is no table yet. Only what its kind has is searched for in its log.
 
     Always read anew from the log as it stands: what a process remembers may be of a version that was cleaned up
     while it stood still.
@@ -116,7 +127,7 @@ def open_view(url: str, name: str, schema: pa.Schema, *, derived: bool = False) 
     except TableNotFoundError:
         return None
     require_columns(table.schema(), schema, name)
-    return _view_of(table, url, name, derived=derived)
+    return _view_of(table, url, name, kind)
 
 
 def refresh(view: TableView) -> TableView:
@@ -127,16 +138,16 @@ def refresh(view: TableView) -> TableView:
     """
     with _as_table_error(view.url):
         view.table.update_incremental()
-    return _view_of(view.table, view.url, view.name, derived=view.cover is not None)
+    return _view_of(view.table, view.url, view.name, view.kind)
 
 
-def _view_of(table: DeltaTable, url: str, name: str, *, derived: bool) -> TableView:
+def _view_of(table: DeltaTable, url: str, name: str, kind: Kind) -> TableView:
     with _as_table_error(url):
         files = tuple(_live(row) for row in pa.table(table.get_add_actions(flatten=True)).to_pylist())
     store, version = open_store(url), table.version()
-    head = None if derived else find_recorded(store, name, version)
-    cover = find_cover(store, name, version) if derived else None
-    return TableView(name, url, store, table, version, files, head, cover)
+    head = find_recorded(store, name, version) if kind == "streamed" else None
+    cover = find_cover(store, name, version) if kind == "derived" else None
+    return TableView(name, url, store, table, version, files, head, cover, kind)
 
 
 @contextmanager

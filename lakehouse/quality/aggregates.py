@@ -39,6 +39,8 @@ OBSERVED = frozenset(STATISTICS)
 """Types that are observed in the stream."""
 APPROXIMATE = frozenset({"median", "quantiles", "distinct", "share_distinct"})
 """Statistics that come from sketches."""
+OF_EVENTS = frozenset({"max", "min", "median", "quantiles"})
+"""Statistics whose value is one that some event has."""
 _NUMERIC = ("mean", "median", "stdev", "sum", "quantiles")
 _PAIR = 2
 

@@ -81,6 +81,7 @@ class Observation:
         failures: rule id → rows that failed it; rules of the contract included.
         first: rule id → (partition, offset) of one such row, for the rules of `Wanted.located`.
         columns: column → its statistics over `rows`.
+        late: valid rows that reached Kafka long after they happened.
     """
 
     records: int = 0
@@ -89,6 +90,7 @@ class Observation:
     failures: dict[str, int] = field(default_factory=dict)
     first: dict[str, tuple[int, int]] = field(default_factory=dict)
     columns: dict[str, ColumnStatistics] = field(default_factory=dict)
+    late: int = 0
 
     def merge(self, other: Observation) -> Observation:
         """Both together."""
@@ -102,17 +104,19 @@ class Observation:
             dict(Counter(self.failures) + Counter(other.failures)),
             other.first | self.first,
             columns,
+            self.late + other.late,
         )
 
     def to_bytes(self) -> bytes:
         """For the way from a task to the driver."""
         columns = {name: {key: _plain(value) for key, value in vars(of).items()} for name, of in self.columns.items()}
-        return json.dumps([self.records, self.rows, self.refused, self.failures, self.first, columns]).encode()
+        counts = [self.records, self.rows, self.refused, self.late]
+        return json.dumps([*counts, self.failures, self.first, columns]).encode()
 
     @classmethod
     def from_bytes(cls, body: bytes) -> Observation:
         """What `to_bytes` made."""
-        records, rows, refused, failures, first, columns = json.loads(body)
+        records, rows, refused, late, failures, first, columns = json.loads(body)
         return cls(
             records,
             rows,
@@ -123,6 +127,7 @@ class Observation:
                 name: ColumnStatistics(**{key: _typed(value) for key, value in of.items()})
                 for name, of in columns.items()
             },
+            late,
         )
 
     def measure(self, aggregate: Aggregate) -> tuple[Any, bool]:

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from lakehouse.errors import QualityError
+from lakehouse.quality.aggregates import OF_EVENTS
 
 if TYPE_CHECKING:
     from lakehouse.quality.observe import Observation
@@ -22,6 +23,7 @@ class Outcome:
         failed: rows that failed; None for an aggregate.
         value: of an aggregate; a list for quantiles.
         success: whether an aggregate lies inside its limits; None for a rule that judges rows.
+        of_events: whether the value is one that some event has, as an extreme is; it belongs in no log.
     """
 
     rule_id: str
@@ -29,6 +31,7 @@ class Outcome:
     failed: int | None = None
     value: Any = None
     success: bool | None = None
+    of_events: bool = False
 
 
 def outcomes(suite: Suite, observation: Observation) -> tuple[Outcome, ...]:
@@ -38,7 +41,8 @@ def outcomes(suite: Suite, observation: Observation) -> tuple[Outcome, ...]:
     for one in suite.observed():
         if one.aggregate is not None:
             value, success = observation.measure(one.aggregate)
-            found.append(Outcome(one.rule_id, observation.rows, value=value, success=success))
+            of_events = one.aggregate.statistic in OF_EVENTS
+            found.append(Outcome(one.rule_id, observation.rows, value=value, success=success, of_events=of_events))
     # What is left are the contract's own reasons: it judges every record, also those that do not fit.
     records = observation.records
     found += [Outcome(rule_id, records, failed=count) for rule_id, count in sorted(failures.items())]

@@ -1,7 +1,8 @@
 """Commits to a Delta log: the next version's file is put if it is absent, and nothing is listed.
 
-There are two kinds. An append adds a batch of the pipeline; a rewrite replaces files by others with the same rows.
-Both go through one loop: put, and where the version is taken look at what came between, accept it, try the next.
+There are three kinds. An append adds a batch of the pipeline; a rewrite replaces files by others with the same rows;
+an expiry removes files of a journal, whose rows have had their time. All go through one loop: put, and where the
+version is taken look at what came between, accept it, try the next.
 
 Why not the writer of delta-rs: its commit lists the log folder, so that its cost grows with the table's
 age, and on conflict it rebases by itself, where this sink must first look at what came between
@@ -17,7 +18,7 @@ import uuid
 from dataclasses import dataclass, field
 from datetime import timedelta
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 from urllib.parse import unquote
 
 import obstore
@@ -34,7 +35,7 @@ from lakehouse.schemas import REPLAY_COLUMNS
 from lakehouse.storage import open_store
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Sequence
+    from collections.abc import Callable, Collection, Iterator, Sequence
 
     from obstore.store import ObjectStore
 
@@ -213,13 +214,22 @@ class TableLog:
         latest_ms = min(add["modificationTime"] for add in adds) + round(fence.total_seconds() * 1_000 * _FENCE)
 
         def admit(interposed: Actions) -> bool:
-            touched = any(
-                "metaData" in action or "protocol" in action or action.get("remove", {}).get("path") in paths
-                for action in interposed
-            )
-            return not touched and commit_info(interposed).get("timestamp", 0) <= latest_ms
+            return not _touches(interposed, paths) and commit_info(interposed).get("timestamp", 0) <= latest_ms
 
-        return self.commit(_rewrite_actions(removed, adds), admit)
+        return self.commit(_rewrite_actions("OPTIMIZE", removed, adds), admit)
+
+    def expire(self, removed: Sequence[tuple[str, int]]) -> bool:
+        """Remove live files with their rows, which have had their time.
+
+        Args:
+            removed: (path, bytes) of files that are live at `version`.
+
+        Returns:
+            False where a commit that came between removed one of the files or altered the table: nothing was
+            committed then.
+        """
+        paths = {path for path, _ in removed}
+        return self.commit(_rewrite_actions("DELETE", removed, []), lambda between: not _touches(between, paths))
 
     def derive(self, cover: Cover, adds: Sequence[Add]) -> bool:
         """Add partial aggregates that were derived from another table, and say what the table covers with them.
@@ -340,11 +350,21 @@ def _derive_actions(cover: Cover, adds: Sequence[Add]) -> Actions:
     return [{"commitInfo": info}, *({"add": add} for add in adds)]
 
 
-def _rewrite_actions(removed: Sequence[tuple[str, int]], adds: Sequence[Add]) -> Actions:
+def _touches(actions: Actions, paths: Collection[str]) -> bool:
+    """Whether a commit removes one of the files, or alters the table."""
+    return any(
+        "metaData" in action or "protocol" in action or action.get("remove", {}).get("path") in paths
+        for action in actions
+    )
+
+
+def _rewrite_actions(
+    operation: Literal["OPTIMIZE", "DELETE"], removed: Sequence[tuple[str, int]], adds: Sequence[Add]
+) -> Actions:
     now_ms = time.time_ns() // 1_000_000
     info = {
         "timestamp": now_ms,
-        "operation": "OPTIMIZE",
+        "operation": operation,
         "operationParameters": {},
         "operationMetrics": {
             "numRemovedFiles": str(len(removed)),
@@ -355,7 +375,12 @@ def _rewrite_actions(removed: Sequence[tuple[str, int]], adds: Sequence[Add]) ->
         "isBlindAppend": False,
         "engineInfo": ENGINE,
     }
-    gone = {"deletionTimestamp": now_ms, "dataChange": False, "extendedFileMetadata": True, "partitionValues": {}}
+    gone = {
+        "deletionTimestamp": now_ms,
+        "dataChange": operation == "DELETE",
+        "extendedFileMetadata": True,
+        "partitionValues": {},
+    }
     return [
         {"commitInfo": info},
         *({"remove": {"path": path, "size": size, **gone}} for path, size in removed),

@@ -1,27 +1,22 @@
 """The table `_quality/NAME_observed`: one row per rule and minute, appended beside the hot path.
 
-A batch's observation is merged into the minute that is being gathered; a thread of its own appends the minute. What
-cannot be written is said in the log and left out: figures about the stream must not stop the stream.
+A batch's observation is merged into the minute that is being gathered, which then goes into a `Journal`.
 """
 
 from __future__ import annotations
 
 import json
-import logging
 import time
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from typing import TYPE_CHECKING
-
-import pyarrow as pa
-from deltalake import DeltaTable, write_deltalake
-from deltalake.exceptions import DeltaError, TableNotFoundError
+from functools import partial
+from typing import TYPE_CHECKING, Any
 
 from lakehouse import storage
 from lakehouse.quality.observe import Observation, merge_all
 from lakehouse.quality.watch import outcomes, stop_on_failure
-from lakehouse.schemas import TIMESTAMP
+from lakehouse.schemas import OBSERVED_SCHEMA
+from lakehouse.sinks.journal import Journal
 from lakehouse.sinks.onepass import OBSERVED
 
 if TYPE_CHECKING:
@@ -31,23 +26,7 @@ if TYPE_CHECKING:
     from lakehouse.quality.watch import Outcome
     from lakehouse.sinks.sink import Answer
 
-logger = logging.getLogger(__name__)
-
 WINDOW_S = 60.0
-SCHEMA = pa.schema(
-    [
-        ("window_start", TIMESTAMP),
-        ("window_end", TIMESTAMP),
-        ("batches", pa.int64()),
-        ("suite_sha256", pa.string()),
-        ("rule_id", pa.string()),
-        ("evaluated", pa.int64()),
-        ("failed", pa.int64()),
-        ("value", pa.string()),
-        ("success", pa.bool_()),
-    ]
-)
-"""Times are UTC, of the first and the last batch's commit; `value` is JSON; the rest as in `watch.Outcome`."""
 
 
 @dataclass
@@ -70,12 +49,11 @@ class Watch:
         window_s: float = WINDOW_S,
         clock: Callable[[], float] = time.time,
     ) -> None:
-        self._url = table_url(root, pipeline)
+        self._journal = Journal(table_url(root, pipeline), OBSERVED_SCHEMA, what="a minute of observations")
         self._suite = suite
         self._window_s = window_s
         self._clock = clock
         self._window: _Window | None = None
-        self._pool = ThreadPoolExecutor(1, thread_name_prefix="observed")
 
     def look(self, answers: Iterable[Answer]) -> Observation:
         """What the tasks observed of a batch that is not yet committed.
@@ -104,19 +82,19 @@ class Watch:
     def close(self) -> None:
         """Append what is gathered and wait for it."""
         self._hand_over()
-        self._pool.shutdown(wait=True)
+        self._journal.close()
 
     def _hand_over(self) -> None:
         if self._window is not None:
-            self._pool.submit(self._append, self._window)
+            self._journal.append(partial(self._rows, self._window))
             self._window = None
 
-    def _append(self, window: _Window) -> None:
+    def _rows(self, window: _Window) -> list[dict[str, Any]]:
         times = {
             "window_start": datetime.fromtimestamp(window.began_s, UTC),
             "window_end": datetime.fromtimestamp(window.ended_s, UTC),
         }
-        rows = [
+        return [
             {
                 **times,
                 "batches": window.batches,
@@ -129,17 +107,6 @@ class Watch:
             }
             for outcome in outcomes(self._suite, window.observation)
         ]
-        try:
-            write_deltalake(self._opened(), pa.Table.from_pylist(rows, schema=SCHEMA), mode="append")
-        except (DeltaError, OSError) as error:
-            logger.warning("%s: a minute of observations is left out: %s", self._url, error)
-
-    def _opened(self) -> DeltaTable:
-        try:
-            return DeltaTable(self._url)
-        except TableNotFoundError:
-            storage.open_store(self._url)  # makes the folder, which a local table needs
-            return DeltaTable.create(self._url, SCHEMA, mode="ignore")
 
 
 def table_url(root: str, pipeline: str) -> str:

@@ -9,7 +9,8 @@ from __future__ import annotations
 import gc
 import os
 import time
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from datetime import timedelta
 from functools import cache, cached_property
 from typing import TYPE_CHECKING, Any
 
@@ -37,6 +38,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from lakehouse.config.models import Pipeline, Rollup
+    from lakehouse.quality.observe import Observation
 
 RESULT_DDL = "table_name string, adds binary, partials binary"
 """A task's answer: a row per table. `adds` is a JSON list of Delta add actions; `partials` is an Arrow IPC
@@ -124,9 +126,15 @@ class OnePass:
             self._written(self.quarantine, refused),
             *([self._written(self.bronze, rows)] if self.bronze else []),
             *(self._aggregated(name, valid, rollup, grain) for name, (grain, rollup) in self.gold.items()),
-            {"table_name": OBSERVED, "adds": None, "partials": self.wanted.observe(rows, refused).to_bytes()},
+            {"table_name": OBSERVED, "adds": None, "partials": self._observed(rows, valid, refused).to_bytes()},
         ]
         return pa.RecordBatch.from_pylist([answer for answer in answers if answer], schema=_RESULT)
+
+    def _observed(self, rows: pa.Table, valid: pa.Table, refused: pa.Table) -> Observation:
+        event_time = self.pipeline.event_time
+        return replace(
+            self.wanted.observe(rows, refused), late=count_late(valid, event_time.column, event_time.late_after)
+        )
 
     def _with_contract_errors(self, refused: pa.Table) -> pa.Table:
         """The reasons of the contract before those of the suite, which judged only rows that fit."""
@@ -176,6 +184,12 @@ def _spare_the_collector() -> None:
     long as a small batch's task itself.
     """
     gc.freeze()
+
+
+def count_late(rows: pa.Table, event_time: str, late_after: timedelta) -> int:
+    """Rows that reached Kafka more than `late_after` after they happened."""
+    delay = pc.subtract(rows["_timestamp"].cast(pa.int64()), rows[event_time].cast(pa.int64()))
+    return int(pc.sum(pc.greater(delay, late_after // timedelta(microseconds=1))).as_py() or 0)
 
 
 def chunks(batches: Iterator[pa.RecordBatch]) -> Iterator[pa.Table]:

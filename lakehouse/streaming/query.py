@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 from pyspark.errors import StreamingQueryException
 
 from lakehouse.errors import LakehouseError, SecondDriver, SourceError, SourceUnavailable
+from lakehouse.logs import in_batch
 
 if TYPE_CHECKING:
     import threading
@@ -59,7 +60,8 @@ class Handler:
         if self._stop.is_set():
             raise StopRequestedError
         try:
-            self._write_batch(results, batch_id)
+            with in_batch(batch_id):
+                self._write_batch(results, batch_id)
         except Exception as error:
             self.failure = error
             raise

@@ -307,6 +307,8 @@ def _vacuum_deletes_a_promised_file(patches: Patches) -> None:
     orphans = vacuum.orphans
 
     def eager(view: Any, *, now_ms: int, removed: Any, **_: Any) -> Any:  # noqa: ANN401 - as `orphans`
+        if view.head is None:
+            return []  # a journal, to which no batch is committed
         future = replace(view.head, timestamp_ms=now_ms)
         return orphans(replace(view, head=future), now_ms=now_ms, retention_ms=0, named=(), removed=removed)
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import shutil
 import threading
 from collections import Counter
+from contextlib import closing
 from pathlib import Path
 
 import pytest
@@ -18,6 +19,7 @@ from lakehouse import kafka_admin
 from lakehouse import pipeline as flow
 from lakehouse.errors import ChainError, CheckpointError, SourceUnavailable
 from lakehouse.load.faults import Fault
+from lakehouse.metrics.telemetry import Telemetry
 from lakehouse.runner import run
 from lakehouse.topic import read_range
 from tests.integration.stack import CONFIG, Stack, kill, until
@@ -237,7 +239,9 @@ def test_a_broker_that_is_absent_and_then_lost_is_waited_for(
 
     def drive() -> None:
         try:
-            run(spark, stack.pipeline("processing_time"), stop, as_json=True)
+            pipeline = stack.pipeline("processing_time")
+            with closing(Telemetry.open(pipeline)) as telemetry:
+                run(spark, pipeline, stop, telemetry, as_json=True)
         except BaseException as error:  # noqa: BLE001 - handed to the test's thread
             failures.append(error)
 

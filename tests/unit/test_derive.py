@@ -41,7 +41,7 @@ def stream(tmp_path: Path) -> Stream:
 
 def view(stream: Stream, name: str) -> TableView:
     schema = stream.one_pass.schemas()[GOLD]
-    found = open_view(str(stream.path(name)), name, schema, derived=name != GOLD)
+    found = open_view(str(stream.path(name)), name, schema, kind="streamed" if name == GOLD else "derived")
     assert found is not None
     return found
 

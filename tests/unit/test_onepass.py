@@ -11,11 +11,12 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
+from lakehouse.quality.observe import Observation
 from lakehouse.quality.reasons import word
 from lakehouse.schemas import KAFKA_POSITION, TIMESTAMP, silver_schema
 from lakehouse.sinks.files import write_file
 from lakehouse.sinks.headers import FLAT_RAW
-from lakehouse.sinks.onepass import CHUNK_BYTES, OnePass, chunks
+from lakehouse.sinks.onepass import CHUNK_BYTES, OBSERVED, OnePass, chunks
 from tests.pipelines import small_pipeline
 
 
@@ -61,6 +62,28 @@ def test_rows_are_ingested_after_the_last_mark_whatever_the_clock_says(tmp_path:
     (add,) = json.loads(answer["adds"][0].as_py())
     written = pq.read_table(tmp_path / "silver" / "clicks" / add["path"])
     assert written["_ingested_at"].cast(pa.int64()).to_pylist() == [ahead + 1]
+
+
+def test_events_that_reach_kafka_late_are_counted_where_they_are_valid(tmp_path: Path) -> None:
+    one_pass = OnePass(str(tmp_path), small_pipeline(tmp_path, rollups={}), {})
+    fields = silver_schema(one_pass.pipeline.source.fields)
+    types = {name: fields.field(name).type for name in one_pass.pipeline.source.fields}
+    types |= dict([*KAFKA_POSITION, *FLAT_RAW])
+    minute, last = 60_000_000, 2**63 - 1
+    # On time, at the limit, late, late but refused, early, without a time, beyond what a clock shows.
+    arrived = [0, minute, minute + 1, minute + 1, -minute, minute + 1, last]
+    happened = [0, 0, 0, 0, minute, None, -1]
+    rows = {name: pa.nulls(7, kind) for name, kind in types.items()} | {
+        "_timestamp": pa.array(arrived, pa.int64()).cast(TIMESTAMP),
+        "at": pa.array(happened, pa.int64()).cast(TIMESTAMP),
+        "_fits": pa.array([True] * 7),
+        "_timely": pa.array([True] * 7),
+        "_refused": pa.array([False] * 3 + [True] + [False] * 3),
+    }
+    (answer,) = list(one_pass(iter([pa.RecordBatch.from_pydict(rows)])))
+    observed = answer.to_pylist()[-1]
+    assert observed["table_name"] == OBSERVED
+    assert Observation.from_bytes(observed["partials"]).late == 1
 
 
 @pytest.mark.parametrize(
