@@ -44,6 +44,11 @@ def board(data: bytes) -> None:
     _component("board")(key="board_parts", data=data)
 
 
+def panels(data: bytes) -> None:
+    """Tiles, charts and tables of a page outside Live."""
+    _component("panels")(key="panels_parts", data=data)
+
+
 def badge(data: bytes) -> None:
     """The freshness badge."""
     _component("badge")(key="badge_parts", data=data)
