@@ -18,7 +18,8 @@ from dashboard.components import load_code
 from dashboard.feed import Feed, open_feeds
 from dashboard.frame import Frame
 from dashboard.pulse import Pulse
-from dashboard.views import live
+from dashboard.verdicts import Verdicts
+from dashboard.views import live, quality
 from dashboard.views import pipeline as pipeline_page
 from lakehouse import embedded
 from lakehouse.config.loader import load_pipeline
@@ -37,13 +38,15 @@ class Site:
     pipeline: Pipeline
     feeds: tuple[Feed, ...]
     pulse: Pulse
+    verdicts: Verdicts
 
 
 @st.cache_resource(show_spinner=False)
 def site(config: str) -> Site:
     """The followers and journals of this process; every session gets the same ones."""
     pipeline = load_pipeline(Path(config), embedded.environment())
-    return Site(pipeline, open_feeds(pipeline), Pulse(pipeline))
+    pulse = Pulse(pipeline)
+    return Site(pipeline, open_feeds(pipeline), pulse, Verdicts(pipeline, pulse))
 
 
 def main() -> None:
@@ -67,6 +70,7 @@ def main() -> None:
             for index, (feed, title) in enumerate(zip(found.feeds, titles, strict=True))
         ),
         st.Page(partial(pipeline_page.show, found.pulse, frame), title=pipeline_page.TITLE, url_path="pipeline"),
+        st.Page(partial(quality.show, found.verdicts, frame), title=quality.TITLE, url_path="quality"),
     )
     st.navigation(list(frame.pages), position="hidden").run()
 

@@ -44,9 +44,9 @@ def board(data: bytes) -> None:
     _component("board")(key="board_parts", data=data)
 
 
-def panels(data: bytes) -> None:
-    """Tiles, charts and tables of a page outside Live."""
-    _component("panels")(key="panels_parts", data=data)
+def panels(data: bytes, name: str) -> None:
+    """Tiles, charts and tables of a page outside Live; `name` is unique on the page."""
+    _component("panels")(key=f"panels_{name}", data=data)
 
 
 def badge(data: bytes) -> None:

@@ -40,6 +40,12 @@ function age(ms) {
   return `${(s / 86400).toFixed(0)} d`;
 }
 
+function back(seconds) {
+  if (seconds < 60) return `−${Math.round(seconds)} s`;
+  if (seconds < 5400) return `−${+(seconds / 60).toFixed(1)} min`;
+  return `−${+(seconds / 3600).toFixed(1)} h`;
+}
+
 const clock = (seconds) => new Date(seconds * 1000).toISOString().slice(11, 19);
 
 // ---------------------------------------------------------------- elements
@@ -205,7 +211,7 @@ class Chart {
     const parts = width < 420 ? 2 : { 1: 4, 5: 5, 15: 5, 60: 4 }[data.minutes] || 4;
     for (let i = 0; i <= parts; i += 1) {
       const seconds = (data.minutes * 60 * (parts - i)) / parts;
-      const text = seconds === 0 ? "now" : seconds < 60 ? `−${seconds} s` : `−${seconds / 60} min`;
+      const text = seconds === 0 ? "now" : back(seconds);
       const anchor = i === 0 ? "start" : i === parts ? "end" : "middle";
       draw("text", { x: left + ((right - left) * i) / parts, y: this.height - 6, "text-anchor": anchor }, this.grid).textContent = text;
     }

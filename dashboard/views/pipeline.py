@@ -29,4 +29,4 @@ def show(pulse: Pulse, frame: Frame) -> None:
 
 
 def _board(pulse: Pulse, config: str, minutes: int) -> None:
-    components.panels(pulse.board(minutes, time.time() * 1000, config))
+    components.panels(pulse.board(minutes, time.time() * 1000, config), name="pipeline")
