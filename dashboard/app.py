@@ -19,7 +19,7 @@ from dashboard.feed import Feed, open_feeds
 from dashboard.frame import Frame
 from dashboard.pulse import Pulse
 from dashboard.verdicts import Verdicts
-from dashboard.views import live, quality
+from dashboard.views import explore, live, quality
 from dashboard.views import pipeline as pipeline_page
 from lakehouse import embedded
 from lakehouse.config.loader import load_pipeline
@@ -69,6 +69,7 @@ def main() -> None:
             st.Page(partial(live.show, feed, frame, title), title=title, url_path=feed.table, default=index == 0)
             for index, (feed, title) in enumerate(zip(found.feeds, titles, strict=True))
         ),
+        st.Page(partial(explore.show, found.pipeline, found.feeds, frame), title=explore.TITLE, url_path="explore"),
         st.Page(partial(pipeline_page.show, found.pulse, frame), title=pipeline_page.TITLE, url_path="pipeline"),
         st.Page(partial(quality.show, found.verdicts, frame), title=quality.TITLE, url_path="quality"),
     )

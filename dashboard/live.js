@@ -567,6 +567,7 @@ class Plot {
 class Grid {
   constructor(parent, panel) {
     this.card = make("section", "lh-card lh-leaders lh-grid-card", parent);
+    this.card.id = `lh-panel-${panel.id}`;
     const head = make("header", "lh-card-head", this.card);
     make("h2", "", head, panel.title);
     this.caption = make("span", "lh-muted", head);

@@ -194,7 +194,6 @@ def test_the_page_shows_rules_rows_and_the_bytes_of_one() -> None:
     assert command == "lakehouse quarantine replay conf/card_payments.yaml --rule category_known"
     app.text_input(key="where").set_value("category=").run()
     assert app.code[1].value.endswith("--where category=")
-    assert app.query_params["where"] in ("category=", ["category="])
 
 
 @pytest.mark.usefixtures("flow")
