@@ -702,7 +702,11 @@ function part(parent, Kind) {
 }
 
 const lakehouse = {
-  board: (parent, data) => part(parent, Board).update(data),
+  board: (parent, data, trigger) => {
+    const board = part(parent, Board);
+    board.pick = (name) => trigger("pick", name);
+    board.update(data);
+  },
   panels: (parent, data) => part(parent, Panels).update(data),
   badge: (parent, data) => {
     badge = part(parent, Badge);
@@ -710,8 +714,17 @@ const lakehouse = {
   },
 };
 
+// One key each for what is done again and again; never while somebody writes.
+function shortcut(event) {
+  if (event.ctrlKey || event.metaKey || event.altKey || event.target.closest("input, textarea, [contenteditable]")) return;
+  if (event.key === "p") document.querySelector(".st-key-pause input")?.click();
+  const place = "1234".indexOf(event.key);
+  if (place >= 0) document.querySelectorAll(".st-key-range button")[place]?.click();
+}
+
 export default function start() {
   if (window.lakehouse) return;
+  document.addEventListener("keydown", shortcut);
   window.lakehouse = lakehouse;
   window.dispatchEvent(new Event("lakehouse:ready"));
 }

@@ -29,6 +29,7 @@ from lakehouse.config.loader import load_pipeline
 from lakehouse.load.events import Generator
 from lakehouse.load.faults import Fault
 from lakehouse.load.plan import Load, blocks
+from lakehouse.maintenance.run import Maintainer
 from lakehouse.quality.archive import Archive
 from lakehouse.quality.checks import Length, Membership, Pattern, Presence, Range
 from lakehouse.quality.observe import Wanted
@@ -201,7 +202,9 @@ def main() -> None:
     arguments = parser.parse_args()
     flows = [Flow(arguments.root.resolve(), name, rate=arguments.rate, window_s=15) for name in arguments.names]
     backfill(flows, seconds=arguments.backfill, every_s=1)
+    keep_small = [Maintainer(flow.pipeline) for flow in flows]
     lives = [flow.batches(time.time(), 0.5) for flow in flows]
+    rounds = count(1)
     try:
         while True:
             for flow, live in zip(flows, lives, strict=True):
@@ -209,6 +212,9 @@ def main() -> None:
                 threading.Event().wait(max(0.0, until - time.time()))
                 if records:
                     flow.commit(records)
+            if next(rounds) % 40 == 0:
+                for maintainer in keep_small:
+                    maintainer.maintain()
     except KeyboardInterrupt:
         for flow in flows:
             flow.close()

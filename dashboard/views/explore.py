@@ -62,7 +62,7 @@ def show(pipeline: Pipeline, feeds: tuple[Feed, ...], frame: Frame) -> None:
     sql = statement(wanted)
     try:
         began = time.perf_counter()
-        answer = ask(pipeline.root, sql)
+        answer = ask(pipeline.root, sql, f"gold.{wanted.table}")
         took_ms = (time.perf_counter() - began) * 1000
         _answer(answer, wanted, took_ms)
         with st.expander("The SQL", key="sql"):
@@ -74,9 +74,9 @@ def show(pipeline: Pipeline, feeds: tuple[Feed, ...], frame: Frame) -> None:
 
 
 @st.cache_data(ttl=60, max_entries=ANSWERS, show_spinner="Asking the tables")
-def ask(root: str, sql: str) -> pa.Table:
+def ask(root: str, sql: str, table: str) -> pa.Table:
     """The answer to a statement; kept for a minute, which its text, with the times in it, does not outlive."""
-    return query(root, sql)
+    return query(root, sql, only=(table,))
 
 
 def _measures_and_split(pipeline: Pipeline, name: str, minutes: int) -> tuple[list[str], list[str]]:
@@ -176,7 +176,7 @@ def _rows(pipeline: Pipeline, wanted: Slice, answer: pa.Table) -> None:
     if drilled not in choices:
         return
     sql = rows_statement(pipeline, wanted, choices[drilled])
-    found = ask(pipeline.root, sql)
+    found = ask(pipeline.root, sql, f"silver.{pipeline.name}")
     st.dataframe(found, hide_index=True, key="silver", height=360)
     hidden = [name for name, field in pipeline.source.fields.items() if field.pii]
     left_out = f" Left out, as they identify a person: {', '.join(hidden)}." if hidden else ""

@@ -16,6 +16,7 @@ from streamlit.testing.v1 import AppTest
 
 from dashboard.feed import Feed, open_feeds
 from lakehouse.config.models import Pipeline
+from lakehouse.errors import ConfigError
 from lakehouse.serving.explore import NULL, Slice, measures, rows_statement, statement, to_csv, to_parquet
 from lakehouse.serving.sql import query
 from tests.flowing import Flow, backfill
@@ -93,6 +94,13 @@ def test_every_measure_is_that_of_the_silver_rows(flow: Flow) -> None:
             <= row["amount_eur_p50"]
             <= amounts[min(int(0.6 * len(amounts)) + 1, len(amounts) - 1)]
         )
+
+
+def test_only_the_named_table_is_opened(flow: Flow) -> None:
+    sql = statement(asked(flow, ["events"]))
+    assert query(flow.pipeline.root, sql, only=(f"gold.{TABLE}",)).num_rows == 1
+    with pytest.raises(ConfigError, match="there is no table"):
+        query(flow.pipeline.root, sql, only=("silver.card_payments",))
 
 
 def test_filters_and_top_choose_rows(flow: Flow) -> None:
