@@ -95,6 +95,7 @@ def test_a_search_is_bounded_and_says_so(flow: Flow, monkeypatch: pytest.MonkeyP
     url, rows = quarantine(flow)
     few = newest(url, Wish(), 3)
     assert len(few.rows) == 3
+    assert few.rows[0].at == max(row["_timestamp"] for row in rows), "the newest files are read first"
     assert few.scanned < len(rows)
     assert not few.whole
     monkeypatch.setattr(refused, "SCANNED_ROWS", 5)
