@@ -20,6 +20,8 @@ from lakehouse.serving.standing import newest_report, versions, watched
 from lakehouse.transforms.contract import printable, quote
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     from dashboard.panels import Cell, Mood, Panel
     from dashboard.pulse import Pulse
     from lakehouse.config.models import Pipeline
@@ -36,7 +38,6 @@ SAMPLE = 1_000
 _RULES = 6
 """Rules with a colour of their own; the rest is one."""
 _POINTS = 60
-_HALF = 0.5
 
 
 class Verdicts:
@@ -223,15 +224,23 @@ def _failures(seen: list[Watched], hours: float) -> Panel:
     step = max((end - start) / _POINTS, 1.0)
     series = {rule: [0.0] * _POINTS for rule in [*named, *(["other"] if rest else [])]}
     for one in seen:
-        middle = (one.start.timestamp() + one.end.timestamp()) * _HALF
-        if one.failed and middle >= start:
-            index = min(_POINTS - 1, int((middle - start) / step))
-            series[one.rule_id if one.rule_id in named else "other"][index] += one.failed / step
+        if one.failed:
+            values = series[one.rule_id if one.rule_id in named else "other"]
+            for index, share in _spread(one, start, step):
+                values[index] += one.failed * share / step
     rounded = {rule: [round(value, 3) for value in values] for rule, values in series.items()}
     return panels.chart(
         "failures", "Failures per second by rule", "/s", rounded, start=start, step=step, stacked=True,
         caption="as observed", empty="No row failed in this range",
     )  # fmt: skip
+
+
+def _spread(one: Watched, start: float, step: float) -> Iterator[tuple[int, float]]:
+    """(step, share) of a window over the steps that it reaches into: a window may be wider than they are."""
+    first, last = one.start.timestamp(), max(one.end.timestamp(), one.start.timestamp() + 0.001)
+    for index in range(max(0, int((first - start) / step)), min(_POINTS, int((last - start) / step) + 1)):
+        begin, end = start + index * step, start + (index + 1) * step
+        yield index, max(0.0, min(last, end) - max(first, begin)) / (last - first)
 
 
 def _beginning(row: Refused) -> str:

@@ -24,7 +24,7 @@ from lakehouse.quality.suite import parse_suite
 from lakehouse.reports import results
 from lakehouse.serving import refused
 from lakehouse.serving.refused import Wish, newest
-from lakehouse.serving.standing import differences, newest_report, versions, watched
+from lakehouse.serving.standing import Watched, differences, newest_report, versions, watched
 from tests.flowing import Flow, backfill
 
 CONFIG = "conf/card_payments.yaml"
@@ -213,6 +213,19 @@ def test_the_command_quotes_what_a_shell_would_read() -> None:
         "lakehouse", "quarantine", "replay", "conf/my file.yaml", "--rule", "a", "--since",
         "2026-01-02T00:00:00+00:00", "--where", "name=x; rm -rf '$HOME'",
     ]  # fmt: skip
+
+
+def test_failures_of_a_window_lie_over_all_its_steps() -> None:
+    at = datetime(2026, 1, 1, tzinfo=UTC)
+    seen = [
+        Watched(at + timedelta(seconds=60 * n), at + timedelta(seconds=60 * (n + 1)), "a", 100, 30, None, None)
+        for n in range(10)
+    ]
+    made = verdicts_module._failures(seen, 1.0)
+    ((name, values),) = made["series"]
+    assert name == "a"
+    assert values == [pytest.approx(0.5, abs=0.01)] * 60, "30 a minute are half a one a second"
+    assert verdicts_module._failures([], 1.0)["series"] == []
 
 
 def test_nothing_judged_yet_is_said(flow: Flow) -> None:
