@@ -15,6 +15,7 @@ import os
 import time
 import uuid
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import kafka
@@ -22,6 +23,8 @@ from confluent_kafka import Consumer, Producer, TopicPartition
 from confluent_kafka.admin import AdminClient
 
 from lakehouse import kafka_admin
+from lakehouse.config.loader import load_pipeline
+from lakehouse.load.events import Generator
 from lakehouse.load.plan import Load, blocks
 
 if TYPE_CHECKING:
@@ -127,7 +130,8 @@ def main() -> None:
     events = parser.parse_args().events
     logging.getLogger("kafka").setLevel(logging.CRITICAL)
     bootstrap = os.environ.get("KAFKA_BOOTSTRAP", "localhost:9092")
-    load = Load(rate=100_000, count=events, shape="flat")
+    path = Path("conf/feature_events.yaml")
+    load = Load(Generator.beside(path, load_pipeline(path)), rate=100_000, count=events, shape="flat")
     records = [
         record
         for block in blocks(load, round(time.time() * 1_000))

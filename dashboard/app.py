@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import sys
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import streamlit as st
 
@@ -14,37 +16,64 @@ if (_ROOT := str(Path(__file__).resolve().parent.parent)) not in sys.path:
 
 from dashboard.components import load_code
 from dashboard.feed import Feed, open_feeds
-from dashboard.views import live
+from dashboard.frame import Frame
+from dashboard.pulse import Pulse
+from dashboard.verdicts import Verdicts
+from dashboard.views import explore, live, quality
+from dashboard.views import pipeline as pipeline_page
+from lakehouse import embedded
 from lakehouse.config.loader import load_pipeline
 from lakehouse.errors import LakehouseError
+
+if TYPE_CHECKING:
+    from lakehouse.config.models import Pipeline
 
 DEFAULT_CONFIG = "conf/feature_events.yaml"
 
 
+@dataclass(frozen=True)
+class Site:
+    """What all sessions of this process share."""
+
+    pipeline: Pipeline
+    feeds: tuple[Feed, ...]
+    pulse: Pulse
+    verdicts: Verdicts
+
+
 @st.cache_resource(show_spinner=False)
-def feeds(config: str) -> tuple[Feed, ...]:
-    """The followers of this process; every session gets the same ones."""
-    return open_feeds(load_pipeline(Path(config)))
+def site(config: str) -> Site:
+    """The followers and journals of this process; every session gets the same ones."""
+    pipeline = load_pipeline(Path(config), embedded.environment())
+    pulse = Pulse(pipeline)
+    return Site(pipeline, open_feeds(pipeline), pulse, Verdicts(pipeline, pulse))
 
 
 def main() -> None:
-    """One page per rollup of the pipeline that the command line names."""
+    """Live (a page per rollup of the pipeline that the command line names) and the pages about the pipeline."""
     config = sys.argv[1] if len(sys.argv) > 1 else DEFAULT_CONFIG
     st.set_page_config(page_title="Live", layout="wide", initial_sidebar_state="collapsed")
     load_code()
     try:
-        found = feeds(config)
+        found = site(config)
     except LakehouseError as error:
         live.refuse(str(error))
         return
-    if not found:
+    if not found.feeds:
         live.refuse(f"{config} has no rollup, so there is nothing to show.\n  to do: add one under `rollups`")
         return
-    pages = [
-        st.Page(partial(live.show, feed, config), title=feed.table, url_path=feed.table, default=index == 0)
-        for index, feed in enumerate(found)
-    ]
-    st.navigation(pages, position="hidden" if len(pages) == 1 else "top").run()
+    frame = Frame(found.pipeline.name, config)
+    titles = live.titles(found.feeds)
+    frame.pages = (
+        *(
+            st.Page(partial(live.show, feed, frame, title), title=title, url_path=feed.table, default=index == 0)
+            for index, (feed, title) in enumerate(zip(found.feeds, titles, strict=True))
+        ),
+        st.Page(partial(explore.show, found.pipeline, found.feeds, frame), title=explore.TITLE, url_path="explore"),
+        st.Page(partial(pipeline_page.show, found.pulse, frame), title=pipeline_page.TITLE, url_path="pipeline"),
+        st.Page(partial(quality.show, found.verdicts, frame), title=quality.TITLE, url_path="quality"),
+    )
+    st.navigation(list(frame.pages), position="hidden").run()
 
 
 main()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import zlib
 from typing import TYPE_CHECKING, Any
 
@@ -18,6 +19,13 @@ if TYPE_CHECKING:
 
 SPARK_POINTS = 60
 """A sparkline is some 180 pixels wide: more points than this only blur it."""
+_SKETCHES = ("kll", "hll")
+_UNITS = {
+    "us": "µs", "ms": "ms", "s": "s", "bytes": "B", "kb": "kB", "mb": "MB",
+    "eur": "€", "usd": "$", "gbp": "£", "celsius": "°C", "percent": "%", "watts": "W", "meters": "m",
+}  # fmt: skip
+_TIMES = ("µs", "ms", "s")
+_FAILURE = re.compile(r"error|fail|declin|refus|reject|timeout|drop|lost")
 
 
 def encode_board(snapshot: Snapshot, question: Question, found: Answer) -> bytes:
@@ -31,6 +39,7 @@ def encode_board(snapshot: Snapshot, question: Question, found: Answer) -> bytes
             "period": f"vs previous {found.minutes} min",
             "events": found.now.events,
             "tiles": tiles(found, snapshot.shape),
+            "specs": specs(snapshot.shape),
             "split": question.split,
             "rest": REST,
             "series_id": zlib.crc32(drawn),
@@ -110,16 +119,51 @@ def tiles(found: Answer, shape: Shape) -> dict[str, dict[str, Any]]:
     return made
 
 
+def specs(shape: Shape) -> list[dict[str, Any]]:
+    """The tiles that the rollup's metrics give: id, label, unit, kind of number, and which direction is better.
+
+    Labels and units come from the metrics' names: `latency_ms_kll` is Latency in ms. A count that speaks of failure,
+    and a time, are better when they fall; for others neither direction is.
+    """
+    found = [_spec("rate", "Events per second", "/s")]
+    if shape.errors is not None:
+        name, _ = words(shape.numbers[shape.errors][0])
+        found.append(_spec("errors", name, "%", text="percent", good=-1 if _FAILURE.search(name.lower()) else 0))
+    if shape.latency is not None:
+        name, unit = words(shape.sketches[shape.latency][0])
+        good = -1 if unit in _TIMES else 0
+        found += [_spec(rank, f"{name} {rank}", unit, good=good) | {"of": name} for rank in ("p50", "p95", "p99")]
+    if shape.users is not None:
+        name, unit = words(shape.sketches[shape.users][0])
+        found.append(_spec("users", f"Distinct {name.lower()}", unit, text="count"))
+    return found
+
+
+def words(metric: str) -> tuple[str, str]:
+    """A metric's name for people, and its unit where the name ends with one."""
+    parts = metric.split("_")
+    if len(parts) > 1 and parts[-1] in _SKETCHES:
+        parts.pop()
+    unit = _UNITS[parts.pop()] if len(parts) > 1 and parts[-1] in _UNITS else ""
+    return " ".join(parts).capitalize(), unit
+
+
+def _spec(name: str, label: str, unit: str, *, text: str = "number", good: int = 0) -> dict[str, Any]:
+    return {"id": name, "label": label, "unit": unit, "text": text, "good": good}
+
+
 def footnote(shape: Shape) -> str:
     """How exact the figures are, from the sizes of the sketches."""
     text = ["Counts are exact."]
     if shape.latency is not None:
         k = shape.sketches[shape.latency][2]
         error = datasketches.kll_doubles_sketch.get_normalized_rank_error(k, False)
-        text.append(f"Latency quantiles are within ±{error:.2%} of rank.")
+        name, _ = words(shape.sketches[shape.latency][0])
+        text.append(f"{name} quantiles are within ±{error:.2%} of rank.")
     if shape.users is not None:
         error = datasketches.hll_union.get_rel_err(True, True, max(shape.sketches[shape.users][2], 7), 2)
-        text.append(f"Distinct users are within ±{abs(error):.1%} (95 %).")
+        name, _ = words(shape.sketches[shape.users][0])
+        text.append(f"Distinct {name.lower()} are within ±{abs(error):.1%} (95 %).")
     return " ".join([*text, "Times are UTC."])
 
 

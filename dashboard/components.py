@@ -13,13 +13,17 @@ from typing import TYPE_CHECKING
 import streamlit as st
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from streamlit.components.v2.types import ComponentRenderer
 
 _HERE = Path(__file__).parent
 
+BOARD = "board_parts"
+
 _CALL = """
-export default function ({ data, parentElement }) {
-  const draw = () => window.lakehouse.NAME(parentElement, data);
+export default function ({ data, parentElement, setTriggerValue }) {
+  const draw = () => window.lakehouse.NAME(parentElement, data, setTriggerValue);
   if (window.lakehouse) draw();
   else window.addEventListener("lakehouse:ready", draw, { once: true });
 }
@@ -39,9 +43,20 @@ def load_code() -> None:
         _component("code")(key="code_parts")
 
 
-def board(data: bytes) -> None:
-    """Tiles, charts and leaderboard."""
-    _component("board")(key="board_parts", data=data)
+def board(data: bytes, on_pick: Callable[[], None] = lambda: None) -> None:
+    """Tiles, charts and leaderboard; `on_pick` is called before the run that a click on a leader starts."""
+    _component("board")(key=BOARD, data=data, on_pick_change=on_pick)
+
+
+def picked() -> str | None:
+    """The leader that was clicked, in the run that the click started."""
+    value = st.session_state.get(BOARD, {}).get("pick")
+    return value if isinstance(value, str) else None
+
+
+def panels(data: bytes, name: str) -> None:
+    """Tiles, charts and tables of a page outside Live; `name` is unique on the page."""
+    _component("panels")(key=f"panels_{name}", data=data)
 
 
 def badge(data: bytes) -> None:

@@ -23,6 +23,7 @@ class Feed:
 
     title: str
     table: str
+    rollup: str
     follower: Follower
     boards: Answers[bytes]
 
@@ -30,10 +31,11 @@ class Feed:
 def open_feeds(pipeline: Pipeline) -> tuple[Feed, ...]:
     """Start following the one-second table of every rollup. The tables need not exist yet."""
     feeds = []
+    names = {id(rollup): name for name, rollup in pipeline.rollups.items()}
     for table, _, rollup in pipeline.rollup_tables():
         shape = Shape.of(rollup, pipeline.source.fields)
         follower = Follower(layer_url(pipeline.root, "gold", table), shape).start()
-        feeds.append(Feed(pipeline.name, table, follower, Answers(_board)))
+        feeds.append(Feed(pipeline.name, table, names[id(rollup)], follower, Answers(_board)))
     return tuple(feeds)
 
 

@@ -40,6 +40,12 @@ function age(ms) {
   return `${(s / 86400).toFixed(0)} d`;
 }
 
+function back(seconds) {
+  if (seconds < 60) return `−${Math.round(seconds)} s`;
+  if (seconds < 5400) return `−${+(seconds / 60).toFixed(1)} min`;
+  return `−${+(seconds / 3600).toFixed(1)} h`;
+}
+
 const clock = (seconds) => new Date(seconds * 1000).toISOString().slice(11, 19);
 
 // ---------------------------------------------------------------- elements
@@ -205,7 +211,7 @@ class Chart {
     const parts = width < 420 ? 2 : { 1: 4, 5: 5, 15: 5, 60: 4 }[data.minutes] || 4;
     for (let i = 0; i <= parts; i += 1) {
       const seconds = (data.minutes * 60 * (parts - i)) / parts;
-      const text = seconds === 0 ? "now" : seconds < 60 ? `−${seconds} s` : `−${seconds / 60} min`;
+      const text = seconds === 0 ? "now" : back(seconds);
       const anchor = i === 0 ? "start" : i === parts ? "end" : "middle";
       draw("text", { x: left + ((right - left) * i) / parts, y: this.height - 6, "text-anchor": anchor }, this.grid).textContent = text;
     }
@@ -282,23 +288,24 @@ class Chart {
 
 // ---------------------------------------------------------------- tiles
 
-// `good` says which direction is an improvement: 0 where neither is.
-const TILES = [
-  { id: "rate", label: "Events per second", unit: "/s", good: 0, text: number },
-  { id: "errors", label: "Error rate", unit: "%", good: -1, text: percent },
-  { id: "p50", label: "Latency p50", unit: "ms", good: -1, text: number },
-  { id: "p95", label: "Latency p95", unit: "ms", good: -1, text: number },
-  { id: "p99", label: "Latency p99", unit: "ms", good: -1, text: number },
-  { id: "users", label: "Distinct users", unit: "", good: 0, text: count },
-];
+// Which tiles there are, with label, unit and the direction that is an improvement (0: neither), is told by the
+// server from the rollup's metrics; here is only how a kind of number is written.
+const TEXTS = { number, percent, count };
+
+// Beyond ten times a share in percent says less than the factor; from nothing there is none at all.
+function growth(now, before) {
+  if (now === null || now === undefined || before === null || before === undefined) return "no earlier data";
+  if (!before) return now ? "new" : "±0.0 %";
+  const ratio = now / before - 1;
+  if (Math.abs(ratio) < 0.0005) return "±0.0 %";
+  if (ratio >= 9) return `▲ ×${number(now / before)}`;
+  return `${ratio > 0 ? "▲" : "▼"} ${(Math.abs(ratio) * 100).toFixed(1)} %`;
+}
 
 function change(element, now, before, good, period) {
-  const known = now !== null && now !== undefined && before;
-  const ratio = known ? now / before - 1 : null;
-  const flat = ratio !== null && Math.abs(ratio) < 0.0005;
-  const sign = ratio === null ? "" : flat ? "±" : ratio > 0 ? "▲ " : "▼ ";
-  const size = ratio === null ? "no earlier data" : `${Math.min(Math.abs(ratio) * 100, 9999).toFixed(1)} %`;
-  say(element, `${sign}${size}${ratio === null || !period ? "" : ` ${period}`}`);
+  const ratio = before && now !== null && now !== undefined ? now / before - 1 : null;
+  const text = growth(now, before);
+  say(element, ratio === null || !period ? text : `${text} ${period}`);
   const mood = !good || ratio === null || Math.abs(ratio) < 0.02 ? "same" : ratio * good > 0 ? "better" : "worse";
   set(element, "data-mood", mood);
 }
@@ -320,7 +327,7 @@ class Tile {
   update(tile, period) {
     this.card.hidden = !tile;
     if (!tile) return;
-    say(this.value, this.spec.text(tile.now));
+    say(this.value, TEXTS[this.spec.text](tile.now));
     change(this.change, tile.now, tile.before, this.spec.good, period);
     say(this.note, tile.note || "");
     this.spark.update(tile.spark);
@@ -329,18 +336,26 @@ class Tile {
 
 // ---------------------------------------------------------------- leaderboard
 
-const COLUMNS = [
-  { id: "name", label: "", text: (v) => v },
-  { id: "rate", label: "Events/s", text: number },
-  { id: "errors", label: "Error rate", text: (v) => (v === null ? "–" : `${percent(v)} %`) },
-  { id: "p95", label: "p95", text: (v) => (v === null ? "–" : `${number(v)} ms`) },
-  { id: "users", label: "Users", text: count },
-  { id: "change", label: "Change", text: () => "" },
-];
+function columnsOf(specs) {
+  const wanted = ["errors", "p95", "users"];
+  const unit = (spec, text) => (text === "–" || !spec.unit ? text : `${text} ${spec.unit}`);
+  const metrics = specs
+    .filter((spec) => wanted.includes(spec.id))
+    .map((spec) => ({ id: spec.id, label: spec.label, text: (v) => unit(spec, TEXTS[spec.text](v)) }));
+  return [
+    { id: "name", label: "", text: (v) => v },
+    { id: "rate", label: "Events/s", text: number },
+    ...metrics,
+    { id: "change", label: "Change", text: () => "" },
+  ];
+}
 
 class Leaderboard {
-  constructor(parent) {
+  // `pick(name)` filters the page by a value; null where nobody listens.
+  constructor(parent, specs) {
     this.sort = { id: "rate", down: true };
+    this.columns = columnsOf(specs);
+    this.pick = null;
     this.rows = new Map();
     this.card = make("section", "lh-card lh-leaders", parent);
     const head = make("header", "lh-card-head", this.card);
@@ -348,7 +363,7 @@ class Leaderboard {
     this.caption = make("span", "lh-muted", head);
     const table = make("table", "", this.card);
     const row = make("tr", "", make("thead", "", table));
-    this.heads = COLUMNS.map((column) => {
+    this.heads = this.columns.map((column) => {
       const cell = make("th", `lh-col-${column.id}`, row);
       cell.scope = "col";
       const button = make("button", "", cell, column.label);
@@ -384,7 +399,7 @@ class Leaderboard {
     const most = Math.max(...leaders.map((leader) => leader.rate), 0) || 1;
     sorted.forEach((leader, index) => {
       const row = this.row(leader.name);
-      COLUMNS.forEach((column, i) => {
+      this.columns.forEach((column, i) => {
         if (column.id === "change") change(row.cells[i], leader.rate, leader.before, 0, "");
         else say(row.texts[i], column.text(leader[column.id]));
       });
@@ -403,8 +418,11 @@ class Leaderboard {
     const known = this.rows.get(name);
     if (known) return known;
     const element = make("tr", "");
-    const cells = COLUMNS.map((column) => make("td", `lh-col-${column.id}${column.id === "change" ? " lh-change" : ""}`, element));
-    const texts = cells.map((cell, i) => (COLUMNS[i].id === "change" ? cell : make("span", "", cell)));
+    const cells = this.columns.map((column) => make("td", `lh-col-${column.id}${column.id === "change" ? " lh-change" : ""}`, element));
+    const texts = cells.map((cell, i) => (this.columns[i].id === "change" ? cell : make(i ? "span" : "button", "", cell)));
+    texts[0].type = "button";
+    texts[0].title = "Show only this; again for all";
+    texts[0].addEventListener("click", () => this.pick && this.pick(name));
     const bar = make("i", "lh-bar", cells[1]);
     const made = { element, cells, texts, bar };
     this.rows.set(name, made);
@@ -422,14 +440,25 @@ class Board {
     this.waitingTitle = make("h2", "", this.waiting);
     this.waitingText = make("p", "lh-muted", this.waiting);
     this.live = make("div", "lh-live", this.root);
+    this.raw = null;
+  }
+
+  // The parts of the page, made once: they depend on the rollup alone.
+  build(specs) {
+    const named = JSON.stringify(specs);
+    if (named === this.specs) return;
+    this.specs = named;
+    this.drawn = null;
+    this.live.replaceChildren();
     const tiles = make("div", "lh-tiles", this.live);
-    this.tiles = TILES.map((spec) => new Tile(tiles, spec));
+    tiles.dataset.count = specs.length;
+    this.tiles = specs.map((spec) => new Tile(tiles, spec));
     const charts = make("div", "lh-charts", this.live);
     this.rates = new Chart(charts, { title: "Events per second", unit: "/s", stacked: true });
-    this.latency = new Chart(charts, { title: "Latency", unit: "ms", stacked: false });
-    this.leaders = new Leaderboard(this.live);
+    const middle = specs.find((spec) => spec.id === "p50");
+    this.latency = new Chart(charts, { title: middle ? middle.of : "", unit: middle ? middle.unit : "", stacked: false });
+    this.leaders = new Leaderboard(this.live, specs);
     this.foot = make("p", "lh-foot lh-muted", this.live);
-    this.raw = null;
   }
 
   update(raw) {
@@ -457,6 +486,8 @@ class Board {
   }
 
   fill(data, colors) {
+    this.build(data.specs);
+    this.leaders.pick = this.pick;
     this.tiles.forEach((tile) => tile.update(data.tiles[tile.spec.id], data.period));
     this.leaders.update(data.leaders, data.leader, data.period);
     say(this.foot, data.foot);
@@ -478,6 +509,137 @@ class Board {
     const pick = (i) => shades[Math.min(shades.length - 1, [3, 5, 8][i])] || "currentColor";
     this.latency.update({ ...common, series: data.series.latency.map((values, i) => ({ name: ranks[i], values, color: pick(i) })) });
     say(this.latency.caption, "quantiles of all shown events");
+  }
+}
+
+// ---------------------------------------------------------------- panels of the other pages
+
+class Figure {
+  constructor(parent, spec) {
+    this.card = make("section", "lh-card lh-tile", parent);
+    this.card.id = `lh-tile-${spec.id}`;
+    make("h2", "", this.card, spec.label);
+    this.value = make("strong", "", make("p", "lh-value", this.card));
+    this.note = make("p", "lh-note lh-muted", this.card);
+    this.spark = spec.spark.length ? new Sparkline(this.card) : null;
+  }
+
+  update(spec) {
+    say(this.value, spec.value);
+    say(this.note, spec.note);
+    set(this.note, "title", spec.note);
+    set(this.value, "data-mood", spec.mood);
+    if (this.spark) this.spark.update(spec.spark);
+  }
+}
+
+class Tiles {
+  constructor(parent) {
+    this.root = make("div", "lh-tiles lh-figures", parent);
+    this.known = "";
+  }
+
+  update({ items }) {
+    const ids = items.map((item) => item.id + (item.spark.length ? "~" : "")).join();
+    if (ids !== this.known) {
+      this.known = ids;
+      this.root.replaceChildren();
+      set(this.root, "data-count", items.length);
+      this.figures = items.map((item) => new Figure(this.root, item));
+    }
+    items.forEach((item, i) => this.figures[i].update(item));
+  }
+}
+
+class Plot {
+  constructor(parent, panel) {
+    this.chart = new Chart(parent, { title: panel.title, unit: panel.unit, stacked: panel.stacked, height: 220 });
+    say(this.chart.empty, panel.empty);
+  }
+
+  update(panel, colors) {
+    const series = panel.series.map(([name, values], i) => ({ name, values, color: colors.series[i % colors.series.length] }));
+    this.chart.update({ start: panel.start, step: panel.step, points: panel.points, minutes: panel.minutes, series });
+    say(this.chart.caption, panel.caption);
+  }
+}
+
+class Grid {
+  constructor(parent, panel) {
+    this.card = make("section", "lh-card lh-leaders lh-grid-card", parent);
+    this.card.id = `lh-panel-${panel.id}`;
+    const head = make("header", "lh-card-head", this.card);
+    make("h2", "", head, panel.title);
+    this.caption = make("span", "lh-muted", head);
+    const table = make("table", "", this.card);
+    const row = make("tr", "", make("thead", "", table));
+    panel.columns.forEach((column) => {
+      const cell = make("th", column.right ? "lh-right" : "", row, column.label);
+      cell.scope = "col";
+    });
+    this.body = make("tbody", "", table);
+    this.empty = make("p", "lh-muted lh-nothing", this.card);
+  }
+
+  update({ columns, rows, caption, empty }) {
+    say(this.caption, caption);
+    say(this.empty, rows.length ? "" : empty);
+    this.empty.hidden = rows.length > 0;
+    while (this.body.children.length > rows.length) this.body.lastChild.remove();
+    while (this.body.children.length < rows.length) {
+      const row = make("tr", "", this.body);
+      columns.forEach((column) => make("td", column.right ? "lh-right" : "", row));
+    }
+    rows.forEach((cells, i) => {
+      cells.forEach((cell, j) => {
+        const element = this.body.children[i].children[j];
+        const plain = typeof cell === "string";
+        say(element, plain ? cell : cell.text);
+        set(element, "title", plain ? cell : cell.text);
+        set(element, "data-mood", plain ? "" : cell.mood);
+      });
+    });
+  }
+}
+
+const KINDS = { tiles: Tiles, chart: Plot, table: Grid };
+
+class Panels {
+  constructor(parent) {
+    this.root = make("div", "lh-board", parent);
+    this.waiting = make("section", "lh-card lh-waiting", this.root);
+    make("div", "lh-pulse", this.waiting);
+    this.waitingTitle = make("h2", "", this.waiting);
+    this.waitingText = make("p", "lh-muted", this.waiting);
+    this.live = make("div", "lh-panels", this.root);
+    this.foot = make("p", "lh-foot lh-muted", this.root);
+    this.parts = [];
+    this.known = "";
+  }
+
+  update(raw) {
+    const text = raw instanceof Uint8Array ? new TextDecoder().decode(raw) : JSON.stringify(raw);
+    const colors = palette(this.root);
+    const drawn = colors.series.join() + text;
+    if (drawn === this.drawn) return;
+    this.drawn = drawn;
+    const data = JSON.parse(text);
+    this.waiting.hidden = !data.waiting;
+    this.live.hidden = Boolean(data.waiting);
+    if (data.waiting) {
+      say(this.waitingTitle, data.title);
+      say(this.waitingText, data.waiting);
+    } else {
+      const known = data.panels.map((panel) => `${panel.kind}:${panel.id}:${panel.title}`).join();
+      if (known !== this.known) {
+        this.known = known;
+        this.live.replaceChildren();
+        this.parts = data.panels.map((panel) => new KINDS[panel.kind](this.live, panel));
+      }
+      data.panels.forEach((panel, i) => this.parts[i].update(panel, colors));
+    }
+    say(this.foot, data.foot || "");
+    set(frame(), "data-panels", data.waiting ? 0 : data.panels.length);
   }
 }
 
@@ -540,15 +702,29 @@ function part(parent, Kind) {
 }
 
 const lakehouse = {
-  board: (parent, data) => part(parent, Board).update(data),
+  board: (parent, data, trigger) => {
+    const board = part(parent, Board);
+    board.pick = (name) => trigger("pick", name);
+    board.update(data);
+  },
+  panels: (parent, data) => part(parent, Panels).update(data),
   badge: (parent, data) => {
     badge = part(parent, Badge);
     badge.update(data);
   },
 };
 
+// One key each for what is done again and again; never while somebody writes.
+function shortcut(event) {
+  if (event.ctrlKey || event.metaKey || event.altKey || event.target.closest("input, textarea, [contenteditable]")) return;
+  if (event.key === "p") document.querySelector(".st-key-pause input")?.click();
+  const place = "1234".indexOf(event.key);
+  if (place >= 0) document.querySelectorAll(".st-key-range button")[place]?.click();
+}
+
 export default function start() {
   if (window.lakehouse) return;
+  document.addEventListener("keydown", shortcut);
   window.lakehouse = lakehouse;
   window.dispatchEvent(new Event("lakehouse:ready"));
 }

@@ -140,11 +140,13 @@ def produce(
     as_json: Json = False,
 ) -> None:
     """Send a load that looks like life to the pipeline's topic: open loop, never slowed by who reads it."""
+    from lakehouse.load.events import Generator
     from lakehouse.load.plan import Load
     from lakehouse.load.producer import produce as send
 
-    plan = Load(rate=rate, seconds=seconds, seed=seed, bad_share=bad_share, late_share=late_share, shape=shape)
-    source = load(pipeline).source
+    described = load(pipeline)
+    events, source = Generator.beside(pipeline, described), described.source
+    plan = Load(events, rate=rate, seconds=seconds, seed=seed, bad_share=bad_share, late_share=late_share, shape=shape)
     options = {name: secret.get_secret_value() for name, secret in source.options.items()}
     with stopping() as stop:
         report = send(plan, source.servers, source.topic, stop=stop, client_options=options)

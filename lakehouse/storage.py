@@ -73,6 +73,11 @@ def layer_url(root: str, layer: str, table: str) -> str:
     return f"{resolve_root(root)}/{layer}/{table}"
 
 
+def quality_url(root: str, pipeline: str, kind: str) -> str:
+    """Where a table about a pipeline's quality lies; `kind` is `observed` or `results`."""
+    return f"{resolve_root(root)}/_quality/{pipeline}_{kind}"
+
+
 def checkpoint_url(root: str, pipeline: str) -> str:
     """Where Spark keeps the pipeline's checkpoint."""
     return f"{resolve_root(root)}/_checkpoints/{pipeline}"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from dataclasses import dataclass
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import streamlit as st
@@ -13,6 +14,7 @@ from lakehouse.serving.questions import Question, label
 
 if TYPE_CHECKING:
     from dashboard.feed import Feed
+    from dashboard.frame import Frame
     from lakehouse.serving.snapshot import Snapshot
 
 RANGES = {"1m": 1, "5m": 5, "15m": 15, "60m": 60}
@@ -32,12 +34,15 @@ class Controls:
     paused: bool
 
 
-def show(feed: Feed, config: str) -> None:
+def titles(feeds: tuple[Feed, ...]) -> list[str]:
+    """What the navigation calls each rollup's page: Live, and by what where there are several."""
+    return ["Live"] if len(feeds) == 1 else [f"Live {feed.rollup.replace('_', ' ')}" for feed in feeds]
+
+
+def show(feed: Feed, frame: Frame, title: str) -> None:
     """Draw the page of one hot table."""
     snapshot = feed.follower.snapshot
-    with st.container(key="head", horizontal=True, horizontal_alignment="distribute"):
-        st.html(_title(feed))
-        badge = st.container(width="content")
+    badge = frame.head(title, f"gold/{feed.table}")
     controls = _controls(snapshot)
     if controls.paused:
         st.session_state.setdefault("held", (feed.follower.snapshot, _now_ms()))
@@ -45,18 +50,13 @@ def show(feed: Feed, config: str) -> None:
         st.session_state.pop("held", None)
     with badge:
         st.fragment(_badge, run_every=BADGE_EVERY_S)(feed, controls)
-    st.fragment(_board, run_every=None if controls.paused else controls.refresh_s)(feed, config, controls)
+    st.fragment(_board, run_every=None if controls.paused else controls.refresh_s)(feed, frame.config, controls)
 
 
 def refuse(message: str) -> None:
     """Say why there is nothing to show; the words are an error's own, shown as text."""
     st.error("The dashboard cannot start.")
     st.code(message, language=None, wrap_lines=True)
-
-
-def _title(feed: Feed) -> str:
-    # Both names match `[a-z][a-z0-9_]*`: the config refuses anything else, so nothing here needs escaping.
-    return f'<div class="lh-title"><h1>{feed.title}</h1><span>gold/{feed.table}</span></div>'
 
 
 def _controls(snapshot: Snapshot) -> Controls:
@@ -77,7 +77,7 @@ def _controls(snapshot: Snapshot) -> Controls:
         refresh = st.segmented_control(
             "Refresh", list(REFRESH), default="250ms", required=True, key="refresh", bind="query-params"
         )
-        paused = st.toggle("Pause", key="pause", bind="query-params")
+        paused = st.toggle("Pause", key="pause", bind="query-params", help="P pauses, 1 to 4 choose the range")
     question = Question(RANGES[minutes], filters, None if split == "none" else split)
     return Controls(question, REFRESH[refresh], bool(paused))
 
@@ -107,9 +107,19 @@ def _board(feed: Feed, config: str, controls: Controls) -> None:
     if snapshot.version < 0:
         components.board(charts.encode_waiting(snapshot, feed.table, config))
         return
-    components.board(feed.boards.get(snapshot, controls.question, now_ms))
-    if not controls.paused and _has_new_values(snapshot):
+    leading = snapshot.shape.dimensions[0]
+    components.board(feed.boards.get(snapshot, controls.question, now_ms), partial(_pick, leading))
+    # The filters stand outside of this fragment: only a whole run shows what a click or a new value changed.
+    if st.session_state.pop("_picked", False) or (not controls.paused and _has_new_values(snapshot)):
         st.rerun()
+
+
+def _pick(dimension: str) -> None:
+    """Filter by the leader that was clicked; where it already is the only one, by none."""
+    name = components.picked()
+    if name is not None:
+        st.session_state[dimension] = [] if st.session_state.get(dimension) == [name] else [name]
+        st.session_state["_picked"] = True
 
 
 def _has_new_values(snapshot: Snapshot) -> bool:

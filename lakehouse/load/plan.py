@@ -8,13 +8,15 @@ from typing import TYPE_CHECKING, Literal
 import numpy as np
 
 from lakehouse.errors import ConfigError
-from lakehouse.load.events import BLOCK, Longs, dice_for, draw, lateness, mix, render
-from lakehouse.load.faults import Fault, spoil
+from lakehouse.load.events import BLOCK, Longs, dice_for, lateness, mix
+from lakehouse.load.faults import Fault
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from numpy.typing import NDArray
+
+    from lakehouse.load.events import Generator
 
 _DAY_S = 86_400
 _QUIETEST_HOUR = 3
@@ -34,6 +36,7 @@ class Load:
     """What to send. Two loads that are equal, and start at the same moment, are the same bytes.
 
     Attributes:
+        events: draws them.
         rate: mean events per second.
         seconds: how long, or None for ever. Scheduled time: a stall does not prolong it.
         count: how many events, or None for as many as the seconds bring.
@@ -51,6 +54,7 @@ class Load:
         ConfigError: a value is outside its range.
     """
 
+    events: Generator
     rate: float = 1_000.0
     seconds: float | None = None
     count: int | None = None
@@ -87,7 +91,7 @@ class Block:
 
     Attributes:
         due: scheduled send time of each record, which also is its timestamp in Kafka.
-        keys: the user's id, in decimal digits.
+        keys: of the records, in decimal digits.
         values: JSON, or what a fault has made of it; None is Kafka's null.
         bad: position in the block and fault of each spoiled record.
         late: positions of the good records whose event time lies in the past.
@@ -131,10 +135,10 @@ def _block(load: Load, number: int, due: Longs, size: int) -> Block:
     late_by = lateness(load.seed, number, load.late_share)
     # A bad record has one fault and nothing else: a late one in the future would be neither.
     late_by[list(faults)] = 0
-    content = draw(load.seed, number, load.rate)
-    values: list[bytes | None] = list(render(content, due - late_by))
+    content = load.events.draw(load.seed, number, load.rate)
+    values: list[bytes | None] = list(load.events.render(content, due - late_by))
     for position, (fault, pick) in faults.items():
-        values[position] = spoil(fault, values[position] or b"", pick)
+        values[position] = load.events.spoil(fault, values[position] or b"", pick)
     return Block(
         due=due[:size],
         keys=content.keys[:size],

@@ -25,7 +25,6 @@ from confluent_kafka import KafkaError, KafkaException, Message, Producer
 from lakehouse import kafka_admin
 from lakehouse.errors import ConfigError, SourceError
 from lakehouse.kafka_options import librdkafka_options
-from lakehouse.load.events import prepare
 from lakehouse.load.plan import Block, Load, blocks
 
 if TYPE_CHECKING:
@@ -115,7 +114,7 @@ def produce(
     """
     if not kafka_admin.topic_exists(bootstrap, topic, client_options):
         kafka_admin.create_topic(bootstrap, topic, load.partitions, client_options=client_options)
-    prepare(load.seed)
+    load.events.prepare(load.seed)
     start_ms = round((start_at or datetime.now(UTC)).timestamp() * 1000)
     sender = _Sender(_connect(load, bootstrap, client_options), topic, bootstrap, keep_ledger=load.keep_ledger)
     with _stopped_by_signals(stop) as stopping:

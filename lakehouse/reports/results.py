@@ -56,7 +56,7 @@ and `agrees` are those of `agreement.Agreement`, null for expectations that the 
 
 def table_url(root: str, pipeline: str) -> str:
     """Where the table lies."""
-    return f"{storage.resolve_root(root)}/_quality/{pipeline}_results"
+    return storage.quality_url(root, pipeline, "results")
 
 
 def append_once(report: QualityReport, root: str) -> bool:

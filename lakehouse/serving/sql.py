@@ -26,6 +26,8 @@ from lakehouse.serving.tables import LAYERS, find_tables, first_line
 from lakehouse.storage import layer_url
 
 if TYPE_CHECKING:
+    from collections.abc import Collection
+
     from lakehouse.errors import LakehouseError
 
 _READING = (duckdb.StatementType.SELECT, duckdb.StatementType.EXPLAIN)
@@ -61,14 +63,20 @@ def connect(root: str) -> duckdb.DuckDBPyConnection:
     return _open(root)[0]
 
 
-def query(root: str, sql: str, limit: int | None = None) -> pa.Table:
+def query(root: str, sql: str, limit: int | None = None, *, only: Collection[str] | None = None) -> pa.Table:
     """The answer to one reading statement, at most `limit` rows of it.
+
+    Args:
+        root: folder or s3:// URL of the tables.
+        sql: the statement.
+        limit: rows at most; all by default.
+        only: the tables that it names, such as `gold.orders`, where a caller knows: no other is opened.
 
     Raises:
         ConfigError: the statement cannot be read, does not fit the tables, or would do more than read.
         TableError: a table that it names is damaged, or a file vanished meanwhile.
     """
-    connection, catalog = _open(root)
+    connection, catalog = _open(root, only)
     try:
         _require_reading(connection, sql)
         connection.execute("BEGIN TRANSACTION READ ONLY")  # EXPLAIN ANALYZE would otherwise run what it explains
@@ -91,8 +99,8 @@ def render(answer: pa.Table) -> str:
     return f"{render_grid(answer.column_names, rows, right=right)}\n({count})"
 
 
-def _open(root: str) -> tuple[duckdb.DuckDBPyConnection, _Catalog]:
-    tables = find_tables(root)
+def _open(root: str, only: Collection[str] | None = None) -> tuple[duckdb.DuckDBPyConnection, _Catalog]:
+    tables = [(layer, name) for layer, name in find_tables(root) if only is None or f"{layer}.{name}" in only]
     connection = duckdb.connect()
     catalog = _Catalog()
     register(connection)

@@ -111,4 +111,4 @@ class Watch:
 
 def table_url(root: str, pipeline: str) -> str:
     """Where the table lies."""
-    return f"{storage.resolve_root(root)}/_quality/{pipeline}_observed"
+    return storage.quality_url(root, pipeline, "observed")

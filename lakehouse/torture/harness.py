@@ -165,7 +165,7 @@ class _Run:
             stack.callback(self.witness.finish)
             self._sender = Child.start(
                 "producer",
-                ["-m", "lakehouse.torture.sender", served.bootstrap, self.pipeline.source.topic, str(self.folder),
+                ["-m", "lakehouse.torture.sender", served.bootstrap, str(self.plan.pipeline_file), str(self.folder),
                  str(self.plan.events_per_second), str(self.plan.seed)],
                 environment=os.environ,
                 log=self.folder / "producer.log",

@@ -1,6 +1,6 @@
 """The producer of a torture run: one process, open loop from the first step to the last, with a ledger.
 
-    python -m lakehouse.torture.sender BOOTSTRAP TOPIC FOLDER RATE SEED
+    python -m lakehouse.torture.sender BOOTSTRAP PIPELINE FOLDER RATE SEED
 
 It sends the load of `lakehouse.load` at its scheduled moments, whatever the broker does meanwhile. The harness
 appends lines to `orders.jsonl`; each makes it do something unusual beside. SIGTERM ends it: it waits for what is
@@ -25,7 +25,9 @@ import orjson
 from confluent_kafka import KafkaError, KafkaException, Message, Producer
 
 from lakehouse import kafka_admin
+from lakehouse.config.loader import load_pipeline
 from lakehouse.errors import LakehouseError
+from lakehouse.load.events import Generator
 from lakehouse.load.plan import Load, blocks
 from lakehouse.torture.ledger import Kind, LedgerWriter, Outcome, hash_of, numbered
 
@@ -227,9 +229,9 @@ def shifted(value: bytes | None, by_ms: int) -> bytes | None:
     )
 
 
-def events(rate: float, seed: int) -> Iterator[Event]:
+def events(generator: Generator, rate: float, seed: int) -> Iterator[Event]:
     """The load, one by one and endless."""
-    load = Load(rate=rate, seed=seed, bad_share=0.02, late_share=0.01, shape="flat")
+    load = Load(generator, rate=rate, seed=seed, bad_share=0.02, late_share=0.01, shape="flat")
     for block in blocks(load, time.time_ns() // 1_000_000):
         for key, value, due in zip(block.keys, block.values, block.due.tolist(), strict=True):
             yield Event(key, value, due, Kind.PLAIN)
@@ -286,10 +288,11 @@ class Stream:
             self._sender.send(event)
 
 
-def run(bootstrap: str, topic: str, folder: Path, rate: float, seed: int, stop: threading.Event) -> None:
+def run(bootstrap: str, pipeline_file: Path, folder: Path, rate: float, seed: int, stop: threading.Event) -> None:
     """Send until `stop` is set."""
-    sender, orders = Sender(bootstrap, topic, folder), Orders(folder / ORDERS)
-    stream = Stream(sender, events(rate, seed))
+    pipeline = load_pipeline(pipeline_file)
+    sender, orders = Sender(bootstrap, pipeline.source.topic, folder), Orders(folder / ORDERS)
+    stream = Stream(sender, events(Generator.beside(pipeline_file, pipeline), rate, seed))
     reported = 0.0
     while not stop.is_set():
         stream.send_due(time.time_ns() // 1_000_000)
@@ -315,8 +318,8 @@ def main() -> None:
     stop = threading.Event()
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, lambda *_: stop.set())
-    bootstrap, topic, folder, rate, seed = sys.argv[1:]
-    run(bootstrap, topic, Path(folder), float(rate), int(seed), stop)
+    bootstrap, pipeline_file, folder, rate, seed = sys.argv[1:]
+    run(bootstrap, Path(pipeline_file), Path(folder), float(rate), int(seed), stop)
 
 
 if __name__ == "__main__":

@@ -194,6 +194,48 @@ def test_a_phone_needs_no_sideways_scrolling(browser: Browser, site: Site) -> No
         context.close()
 
 
+def test_a_click_on_a_leader_filters_and_a_second_one_lets_all_in(page: Page, site: Site) -> None:
+    open_page(page, site.url)
+    first = leaders(page)[0]
+    page.locator(".lh-leaders td:first-child button").first.click()
+    expect(page.locator(".lh-leaders tbody tr")).to_have_count(1)
+    assert f"feature={first}" in page.url
+    page.locator(".lh-leaders td:first-child button").first.click()
+    expect(page.locator(".lh-leaders tbody tr")).not_to_have_count(1)
+
+
+def test_keys_pause_and_choose_the_range(page: Page, site: Site) -> None:
+    open_page(page, site.url)
+    page.keyboard.press("1")
+    page.wait_for_selector("#lakehouse-frame[data-minutes='1']", state="attached")
+    page.keyboard.press("p")
+    expect(page.locator("#lh-badge")).to_contain_text("Paused")
+
+
+def test_kiosk_shows_nothing_to_operate(page: Page, site: Site) -> None:
+    open_page(page, f"{site.url}?kiosk=1")
+    expect(page.locator(".st-key-bar")).to_be_hidden()
+    expect(page.locator(".st-key-nav")).to_be_hidden()
+    expect(page.locator("#lh-tile-rate strong")).to_be_visible()
+
+
+def test_the_navigation_leads_to_pages_without_a_script_error(page: Page, site: Site) -> None:
+    problems: list[str] = []
+    page.on("pageerror", lambda error: problems.append(str(error)))
+    open_page(page, site.url)
+    for title, sign in (
+        ("Explore", "[data-testid=stDataFrame]"),
+        ("Pipeline", ".lh-waiting"),
+        ("Quality", ".lh-waiting >> nth=0"),
+        ("Live", "#lh-tile-rate strong"),
+    ):
+        page.locator(".st-key-nav a", has_text=title).click()
+        expect(page.locator(sign)).to_be_visible()
+    expect(page.locator("[data-testid=stException]")).to_have_count(0)
+    assert problems == []
+    assert "Traceback" not in site.log.read_text()
+
+
 def test_event_to_pixel_sees_each_marker(page: Page, site: Site) -> None:
     def send(burst: int) -> float:
         at = time.time()

@@ -21,6 +21,7 @@ from lakehouse.config.loader import load_pipeline
 from lakehouse.load.plan import Load
 from lakehouse.load.producer import LoadReport, produce
 from lakehouse.reconcile import Reconciliation, reconcile
+from tests.loads import FEATURE_EVENTS
 
 if TYPE_CHECKING:
     from pyspark.sql import SparkSession
@@ -57,7 +58,14 @@ class Stack:
     def send(self, count: int, *, seed: int = 1, bad_share: float = 0.02) -> LoadReport:
         """Put `count` events into the topic, at once."""
         load = Load(
-            rate=2_000, count=count, seed=seed, bad_share=bad_share, shape="flat", partitions=2, keep_ledger=True
+            FEATURE_EVENTS,
+            rate=2_000,
+            count=count,
+            seed=seed,
+            bad_share=bad_share,
+            shape="flat",
+            partitions=2,
+            keep_ledger=True,
         )
         return produce(load, self.bootstrap, self.topic, start_at=datetime.now(UTC) - timedelta(seconds=count / 2_000))
 

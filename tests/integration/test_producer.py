@@ -20,6 +20,7 @@ from lakehouse.load import producer
 from lakehouse.load.faults import Fault
 from lakehouse.load.plan import Load, blocks
 from lakehouse.load.producer import LoadReport, produce
+from tests.loads import FEATURE_EVENTS
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -44,7 +45,7 @@ def read_all(bootstrap: str, topic: str) -> list[Message]:
 
 
 def test_what_is_stored_is_the_plan_byte_for_byte(broker: Broker, topic: str) -> None:
-    load = Load(rate=50_000, count=5_000, seed=4, bad_share=0.1, late_share=0.05, keep_ledger=True)
+    load = Load(FEATURE_EVENTS, rate=50_000, count=5_000, seed=4, bad_share=0.1, late_share=0.05, keep_ledger=True)
     report = produce(load, broker.bootstrap, topic, start_at=PAST)
     planned = list(blocks(load, round(PAST.timestamp() * 1000)))
     stored = read_all(broker.bootstrap, topic)
@@ -61,7 +62,7 @@ def test_what_is_stored_is_the_plan_byte_for_byte(broker: Broker, topic: str) ->
 
 
 def test_the_ledger_names_each_bad_record(broker: Broker, topic: str) -> None:
-    load = Load(count=3_000, bad_share=0.2, late_share=0, keep_ledger=True)
+    load = Load(FEATURE_EVENTS, count=3_000, bad_share=0.2, late_share=0, keep_ledger=True)
     report = produce(load, broker.bootstrap, topic, start_at=PAST)
     at = {(m.partition(), m.offset()): m.value() for m in read_all(broker.bootstrap, topic)}
     planned = Counter(
@@ -73,7 +74,7 @@ def test_the_ledger_names_each_bad_record(broker: Broker, topic: str) -> None:
 
 
 def test_empty_and_null_values_stay_two_things(broker: Broker, topic: str) -> None:
-    load = Load(count=500, bad_share=1, faults=(Fault.EMPTY, Fault.TOMBSTONE))
+    load = Load(FEATURE_EVENTS, count=500, bad_share=1, faults=(Fault.EMPTY, Fault.TOMBSTONE))
     report = produce(load, broker.bootstrap, topic, start_at=PAST)
     stored = Counter(m.value() for m in read_all(broker.bootstrap, topic))
     assert stored == {b"": report.bad[Fault.EMPTY], None: report.bad[Fault.TOMBSTONE]}
@@ -81,7 +82,7 @@ def test_empty_and_null_values_stay_two_things(broker: Broker, topic: str) -> No
 
 
 def test_a_user_stays_in_one_partition(broker: Broker, topic: str) -> None:
-    produce(Load(count=5_000), broker.bootstrap, topic, start_at=PAST)
+    produce(Load(FEATURE_EVENTS, count=5_000), broker.bootstrap, topic, start_at=PAST)
     homes: dict[bytes | None, set[int | None]] = {}
     for message in read_all(broker.bootstrap, topic):
         homes.setdefault(message.key(), set()).add(message.partition())
@@ -91,7 +92,7 @@ def test_a_user_stays_in_one_partition(broker: Broker, topic: str) -> None:
 
 def test_the_schedule_is_kept_in_real_time(broker: Broker, topic: str) -> None:
     reports: list[LoadReport] = []
-    load = Load(rate=1_000, seconds=2.5, shape="flat", bad_share=0)
+    load = Load(FEATURE_EVENTS, rate=1_000, seconds=2.5, shape="flat", bad_share=0)
     started = time.time()
     report = produce(load, broker.bootstrap, topic, on_progress=reports.append)
     assert (report.sent, report.acked) == (2_500, 2_500)
@@ -105,14 +106,14 @@ def test_the_schedule_is_kept_in_real_time(broker: Broker, topic: str) -> None:
 
 def test_a_start_in_the_future_is_waited_for(broker: Broker, topic: str) -> None:
     begin = datetime.now(UTC) + timedelta(seconds=1)
-    report = produce(Load(count=10), broker.bootstrap, topic, start_at=begin)
+    report = produce(Load(FEATURE_EVENTS, count=10), broker.bootstrap, topic, start_at=begin)
     assert datetime.now(UTC) >= begin
     assert report.acked == 10
 
 
 def test_a_missing_topic_is_made_with_its_partitions(broker: Broker, topic: str) -> None:
     name = f"{topic}_new"
-    produce(Load(count=10, partitions=3), broker.bootstrap, name, start_at=PAST)
+    produce(Load(FEATURE_EVENTS, count=10, partitions=3), broker.bootstrap, name, start_at=PAST)
     assert kafka_admin.topic_partitions(broker.bootstrap, name) == [0, 1, 2]
     kafka_admin.delete_topic(broker.bootstrap, name)
 
@@ -120,7 +121,7 @@ def test_a_missing_topic_is_made_with_its_partitions(broker: Broker, topic: str)
 def test_stop_ends_an_endless_load(broker: Broker, topic: str) -> None:
     stop = threading.Event()
     threading.Timer(0.5, stop.set).start()
-    report = produce(Load(rate=1_000), broker.bootstrap, topic, stop=stop)
+    report = produce(Load(FEATURE_EVENTS, rate=1_000), broker.bootstrap, topic, stop=stop)
     assert report.sent == report.acked > 0
 
 
@@ -130,19 +131,19 @@ def test_a_signal_ends_an_endless_load_and_its_handler_returns(
 ) -> None:
     before = signal.getsignal(number)
     threading.Timer(0.5, lambda: os.kill(os.getpid(), number)).start()
-    report = produce(Load(rate=1_000), broker.bootstrap, topic)
+    report = produce(Load(FEATURE_EVENTS, rate=1_000), broker.bootstrap, topic)
     assert report.sent == report.acked > 0
     assert signal.getsignal(number) is before
 
 
 def test_without_a_broker_nothing_is_started() -> None:
     with pytest.raises(SourceUnavailable):
-        produce(Load(count=10), "127.0.0.1:1", "topic")
+        produce(Load(FEATURE_EVENTS, count=10), "127.0.0.1:1", "topic")
 
 
 def test_a_wrong_option_is_named(broker: Broker, topic: str) -> None:
     with pytest.raises(ConfigError, match="compression"):
-        produce(Load(count=10, compression="rar"), broker.bootstrap, topic)
+        produce(Load(FEATURE_EVENTS, count=10, compression="rar"), broker.bootstrap, topic)
 
 
 def test_the_load_outlives_its_broker_and_catches_up(
@@ -163,7 +164,7 @@ def test_the_load_outlives_its_broker_and_catches_up(
         kafka_admin.create_topic(broker.bootstrap, "bounced", 2)
         outage = threading.Timer(1, bounce)
         outage.start()
-        load = Load(rate=2_000, seconds=8, shape="flat", bad_share=0, late_share=0)
+        load = Load(FEATURE_EVENTS, rate=2_000, seconds=8, shape="flat", bad_share=0, late_share=0)
         report = produce(load, broker.bootstrap, "bounced", on_progress=reports.append)
         outage.join()
         stored = read_all(broker.bootstrap, "bounced")

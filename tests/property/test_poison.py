@@ -14,8 +14,8 @@ import pytest
 from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
 
-from lakehouse.load.events import draw, render
 from lakehouse.transforms.contract import SHOWN, Contract
+from tests.loads import FEATURE_EVENTS as _EVENTS
 from tests.poison import KAFKA_TIME, Case, corpus, poisoned_pipeline
 from tests.poison.one_pass import kafka_records, written
 from tests.property.oracle import quick
@@ -29,8 +29,8 @@ CONTRACT = Contract(
     PIPELINE.event_time.column,
     PIPELINE.event_time.max_future,
 )
-_BLOCK = draw(1, 0, 1_000)
-GOOD = render(_BLOCK, np.full(len(_BLOCK.keys), round(KAFKA_TIME.timestamp() * 1_000)))[:50]
+_BLOCK = _EVENTS.draw(1, 0, 1_000)
+GOOD = _EVENTS.render(_BLOCK, np.full(len(_BLOCK.keys), round(KAFKA_TIME.timestamp() * 1_000)))[:50]
 SMALL = [case.value for case in corpus() if case.value is not None and len(case.value) < 2_000]
 TOKENS = (
     b'"',

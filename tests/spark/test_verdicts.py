@@ -12,12 +12,13 @@ from chispa import assert_df_equality
 from pyspark.sql import functions as F
 
 from lakehouse.errors import SuiteError
-from lakehouse.load import events
+from lakehouse.load.events import BLOCK
 from lakehouse.quality.reasons import BITS, word
 from lakehouse.quality.rules import compile_rules
 from lakehouse.quality.suite import load_suite, parse_suite
 from lakehouse.quality.verdicts import REASONS_DDL, is_refused, judge, mark
 from lakehouse.schemas import VERDICT_DDL
+from tests.loads import FEATURE_EVENTS as LOAD
 
 if TYPE_CHECKING:
     from pyspark.sql import DataFrame, Row, SparkSession
@@ -207,11 +208,11 @@ def test_a_stream_can_be_judged(spark: SparkSession, tmp_path: Path) -> None:
 
 
 def test_every_good_event_of_the_load_is_valid(spark: SparkSession) -> None:
-    now = np.full(events.BLOCK, 1_780_000_000_000, dtype=np.int64)
+    now = np.full(BLOCK, 1_780_000_000_000, dtype=np.int64)
     lines = [
         line.decode()
         for seed, block, rate in ((0, 0, 1000.0), (7, 3, 1000.0), (1, 900, 20.0))
-        for line in events.render(events.draw(seed, block, rate), now)
+        for line in LOAD.render(LOAD.draw(seed, block, rate), now)
     ]
     frame = spark.createDataFrame([(line,) for line in lines], "line string").select(
         F.from_json("line", EVENT).alias("event")
@@ -219,4 +220,4 @@ def test_every_good_event_of_the_load_is_valid(spark: SparkSession) -> None:
     results = judge(frame.select("event.*"), compile_rules(load_suite(FEATURE_EVENTS)))
     unwanted = results.where((F.size("_errors") > 0) | (F.size("_warnings") > 0))
     assert [row.asDict(recursive=True) for row in unwanted.limit(3).collect()] == []
-    assert results.count() == 3 * events.BLOCK
+    assert results.count() == 3 * BLOCK

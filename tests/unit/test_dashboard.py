@@ -12,6 +12,7 @@ from streamlit.testing.v1 import AppTest
 
 from dashboard import charts
 from dashboard.feed import Feed, open_feeds
+from lakehouse.config.loader import load_pipeline
 from lakehouse.config.models import EventTime, Pipeline, Quality, Source
 from lakehouse.serving.follower import Follower
 from lakehouse.serving.questions import Answers, Question, answer
@@ -28,10 +29,11 @@ FEED: list[Feed] = []
 
 
 def page() -> None:
+    from dashboard.frame import Frame
     from dashboard.views import live
     from tests.unit.test_dashboard import FEED
 
-    live.show(FEED[0], "conf/feature_events.yaml")
+    live.show(FEED[0], Frame("feature_events", "conf/feature_events.yaml"), "Live")
 
 
 @pytest.fixture
@@ -44,7 +46,9 @@ def feed(table: HotTable, monkeypatch: pytest.MonkeyPatch) -> Iterator[Feed]:
     boards = Answers(
         lambda snapshot, question, now: charts.encode_board(snapshot, question, answer(snapshot, question, now))
     )
-    feed = Feed("feature_events", "feature_events_by_feature_1s", Follower(str(table.path), SHAPE), boards)
+    feed = Feed(
+        "feature_events", "feature_events_by_feature_1s", "by_feature", Follower(str(table.path), SHAPE), boards
+    )
     monkeypatch.setattr("tests.unit.test_dashboard.FEED", [feed])
     yield feed
     feed.follower.stop()
@@ -195,6 +199,26 @@ def test_the_footnote_states_the_error_of_the_sketches() -> None:
     text = charts.footnote(SHAPE)
     assert "±1.33% of rank" in text
     assert "±3.2% (95 %)" in text
+
+
+def test_tiles_are_named_by_the_metrics() -> None:
+    assert [spec["label"] for spec in charts.specs(SHAPE)][1:3] == ["Errors", "Latency p50"]
+    payments = load_pipeline(APP.parents[1] / "conf" / "card_payments.yaml", {})
+    made = {
+        name: {
+            spec["id"]: (spec["label"], spec["unit"], spec["good"])
+            for spec in charts.specs(Shape.of(rollup, payments.source.fields))
+        }
+        for name, rollup in payments.rollups.items()
+    }
+    assert made["by_category"]["errors"] == ("Declined", "%", -1)
+    assert made["by_category"]["p95"] == ("Amount p95", "€", 0)
+    assert made["by_category"]["users"] == ("Distinct cards", "", 0)
+    assert made["by_country"]["errors"] == ("Online", "%", 0)
+    assert made["by_country"]["p99"] == ("Authorisation p99", "ms", -1)
+    assert "Distinct merchants are within ±2.3% (95 %)" in charts.footnote(
+        Shape.of(payments.rollups["by_country"], payments.source.fields)
+    )
 
 
 def test_feeds_follow_every_rollup(tmp_path: Path) -> None:

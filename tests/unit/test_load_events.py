@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import hashlib
 from collections import Counter
 from dataclasses import replace
 from itertools import islice
@@ -11,13 +12,17 @@ import orjson
 import pytest
 import yaml
 
+from lakehouse.config.loader import load_pipeline
 from lakehouse.errors import ConfigError
 from lakehouse.load import events
-from lakehouse.load.events import BLOCK, FEATURES
+from lakehouse.load.description import Lognormal, load_description
+from lakehouse.load.events import BLOCK
 from lakehouse.load.plan import Block, Load, blocks, due_times, pace
+from tests.loads import CONF, FEATURE_EVENTS, generator
 
 START_MS = 1_764_000_000_000
-CLEAN = Load(rate=2_000, seed=7, bad_share=0, late_share=0, shape="flat")
+WEIGHTS: dict[str, float] = getattr(FEATURE_EVENTS.description.fields["feature"], "weights")  # noqa: B009
+CLEAN = Load(FEATURE_EVENTS, rate=2_000, seed=7, bad_share=0, late_share=0, shape="flat")
 
 
 def take(load: Load, count: int) -> list[Block]:
@@ -40,6 +45,81 @@ def test_same_load_and_start_are_the_same_bytes_and_another_seed_is_not() -> Non
     assert [block.keys for block in first] == [block.keys for block in again]
     assert [block.bad for block in first] == [block.bad for block in again]
     assert [block.values for block in first] != [block.values for block in other]
+
+
+@pytest.mark.parametrize(
+    ("changes", "sha256"),
+    [
+        (
+            {"rate": 2_000, "seed": 7, "bad_share": 0.1, "late_share": 0.1, "shape": "life"},
+            "e2bcae9416af5a62f96f41e8fc1a86032edf3ea1082cbdc50375c034a2ec6bf9",
+        ),
+        ({"rate": 50_000, "seed": 1}, "9118ea478aa5302da99829a36bac6c546eb9850fce91390016c7ef91008825c8"),
+        (
+            {"rate": 0.5, "seed": 3, "bad_share": 0.3, "shape": "life"},
+            "2852c05bb90f5dd4cd8995e9ac1e3d1afa80deb51d8a4f14dc72c8d541f29107",
+        ),
+    ],
+)
+def test_feature_events_are_these_bytes_for_ever(changes: dict[str, Any], sha256: str) -> None:
+    defaults = {"bad_share": 0.02, "late_share": 0.01}
+    digest = hashlib.sha256()
+    for block in take(replace(CLEAN, **{**defaults, **changes}), 30):
+        for key, value in zip(block.keys, block.values, strict=True):
+            digest.update(key + (b"\0" if value is None else value) + b"\n")
+        digest.update(block.due.tobytes())
+    assert digest.hexdigest() == sha256
+
+
+def test_another_domain_is_another_file() -> None:
+    payments = generator("card_payments")
+    drawn = parse(take(replace(CLEAN, events=payments), 30))
+    config = yaml.safe_load((CONF / "card_payments.yaml").read_text())
+    assert list(drawn[0]) == list(config["source"]["fields"])
+    assert {each["category"] for each in drawn} == set(payments.members("category"))
+    assert {type(each["card"]) for each in drawn} == {str}
+    assert {type(each["merchant_id"]) for each in drawn} == {int}
+    groceries = [each["amount_eur"] for each in drawn if each["category"] == "groceries"]
+    assert float(np.median(groceries)) == pytest.approx(28, rel=0.1)
+    assert any(each["decision"] == "declined" for each in drawn)
+    bad = take(replace(CLEAN, events=payments, bad_share=1), 1)[0]
+    assert not {orjson.dumps(each) for each in drawn[:BLOCK]} & {value for value in bad.values if value}
+
+
+def describe(tmp_path: Path, text: str) -> Path:
+    (tmp_path / "loads").mkdir()
+    (tmp_path / "loads" / "shop.yaml").write_text(text)
+    return tmp_path / "shop.yaml"
+
+
+@pytest.mark.parametrize(
+    ("was", "becomes", "says"),
+    [
+        ("kind: feature\n", "kind: latency_ms\n", "kind: latency_ms is not drawn by `choice`"),
+        ("key: user_id\n", "key: action\n", "key: action is not drawn by `member`"),
+        ("of: user_id", "of: region", "session_id.of: region is not drawn by `member`"),
+        ("export: [csv, pdf]", "exports: [csv, pdf]", "there is no kind exports"),
+        ("  event_id: {draw: id}\n", "", "declared differently: event_id"),
+        ("{draw: id}", "{draw: uuid}", "uuid"),
+        ("first: 10000000", "from: 10000000", "from"),
+        ("latency_ms: [-5.0, 1.0e7]", "latency: [-5.0]", "there is no field latency"),
+        ("latency_ms: [-5.0, 1.0e7]", "latency_ms: -5.0", "faults.out_of_range.latency_ms"),
+    ],
+)
+def test_a_wrong_description_is_told_with_its_place(tmp_path: Path, was: str, becomes: str, says: str) -> None:
+    text = (CONF / "loads" / "feature_events.yaml").read_text()
+    assert was in text
+    path = describe(tmp_path, text.replace(was, becomes, 1))
+    fields = load_pipeline(CONF / "feature_events.yaml", {}).source.fields
+    with pytest.raises(ConfigError) as found:
+        load_description(path, fields)
+    assert says in str(found.value)
+    assert "shop.yaml" in str(found.value)
+
+
+def test_a_pipeline_without_a_description_says_where_it_belongs(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match=r"nothing says what the events of .*mine.yaml look like"):
+        load_description(tmp_path / "mine.yaml", {})
 
 
 def test_another_start_changes_only_the_times() -> None:
@@ -66,24 +146,24 @@ def test_event_time_is_the_scheduled_time_with_milliseconds_and_z() -> None:
 
 def test_values_keep_their_ranges_and_enums() -> None:
     drawn = parse(take(CLEAN, 40))
-    assert {each["feature"] for each in drawn} == {each.name for each in FEATURES}
-    assert {each["region"] for each in drawn} == set(events.REGIONS)
-    assert {each["status"] for each in drawn} == set(events.STATUSES)
-    assert all(0 < each["latency_ms"] <= events.MAX_LATENCY_MS for each in drawn)
-    latencies = [float(each.split(b":")[1]) for each in events._latency().tolist()]
-    assert 0 < min(latencies) < max(latencies) == events.MAX_LATENCY_MS
-    assert all(each["amount"] is None or 0 < each["amount"] <= events.MAX_AMOUNT for each in drawn)
-    actions = {feature.name: set(feature.actions) for feature in FEATURES}
+    for field in ("feature", "region", "status"):
+        assert {each[field] for each in drawn} == set(FEATURE_EVENTS.members(field))
+    latency = FEATURE_EVENTS.description.fields["latency_ms"]
+    assert isinstance(latency, Lognormal)
+    possible = [float(each) for each in FEATURE_EVENTS._lognormal(latency)[1:]]
+    assert 0 < min(possible) < max(possible) == latency.max
+    assert all(0 < each["latency_ms"] <= latency.max for each in drawn)
+    assert all(each["amount"] is None or 0 < each["amount"] <= 10_000 for each in drawn)
+    actions: dict[str, list[str]] = getattr(FEATURE_EVENTS.description.fields["action"], "values")  # noqa: B009
     assert all(each["action"] in actions[each["feature"]] for each in drawn)
-    assert all(events.FIRST_USER <= each["user_id"] < events.FIRST_USER + events.USERS for each in drawn)
+    assert all(10_000_000 <= each["user_id"] < 10_100_000 for each in drawn)
 
 
 def test_shares_follow_the_table_of_features() -> None:
     drawn = parse(take(CLEAN, 60))
     seen = Counter(each["feature"] for each in drawn)
-    weights = sum(each.weight for each in FEATURES)
-    for feature in FEATURES:
-        assert seen[feature.name] / len(drawn) == pytest.approx(feature.weight / weights, rel=0.25)
+    for feature, weight in WEIGHTS.items():
+        assert seen[feature] / len(drawn) == pytest.approx(weight / sum(WEIGHTS.values()), rel=0.25)
     paid = [each for each in drawn if each["feature"] == "checkout"]
     assert sum(each["amount"] is not None for each in paid) / len(paid) == pytest.approx(0.6, abs=0.05)
     users = Counter(each["user_id"] for each in drawn)
@@ -98,28 +178,29 @@ def test_latency_has_the_feature_s_median() -> None:
 
 def test_incidents_hit_one_feature_for_seconds() -> None:
     nominal = np.arange(0, 6 * 3_600, 0.5)
-    troubled = events.incidents(3, nominal)
+    troubled = FEATURE_EVENTS.incidents(3, nominal)
     assert 0.005 < float((troubled >= 0).mean()) < 0.15
     runs = np.diff(np.flatnonzero(np.diff(troubled) != 0)) / 2
     assert runs.min() >= 4.5
-    assert np.array_equal(troubled, events.incidents(3, nominal))
-    assert not np.array_equal(troubled, events.incidents(4, nominal))
+    assert np.array_equal(troubled, FEATURE_EVENTS.incidents(3, nominal))
+    assert not np.array_equal(troubled, FEATURE_EVENTS.incidents(4, nominal))
 
 
 def test_an_incident_brings_errors_and_slowness() -> None:
+    medians: dict[str, float] = getattr(FEATURE_EVENTS.description.fields["latency_ms"], "median")  # noqa: B009
     slow: list[float] = []
     usual: list[float] = []
     for number in range(600):
-        content = events.draw(11, number, 500.0)
         nominal = np.arange(number * BLOCK, (number + 1) * BLOCK) / 500.0
-        troubled = events.incidents(11, nominal)
-        for at in np.flatnonzero(troubled >= 0)[:200]:
-            name = FEATURES[troubled[at]].name.encode()
-            if b'"%b"' % name in content.what[at]:
-                slow.append(float(content.latency[at].split(b":")[1]) / FEATURES[troubled[at]].latency_ms)
-            elif len(usual) < 2_000:
-                feature = next(each for each in FEATURES if b'"%b"' % each.name.encode() in content.what[at])
-                usual.append(float(content.latency[at].split(b":")[1]) / feature.latency_ms)
+        troubled = FEATURE_EVENTS.incidents(11, nominal)
+        at_hand = np.flatnonzero(troubled >= 0)[:200].tolist()
+        if not at_hand:
+            continue
+        drawn = FEATURE_EVENTS.render(FEATURE_EVENTS.draw(11, number, 500.0), np.zeros(BLOCK, np.int64))
+        for at in at_hand:
+            event = orjson.loads(drawn[at])
+            is_troubled = event["feature"] == FEATURE_EVENTS.description.kinds[troubled[at]]
+            (slow if is_troubled else usual).append(event["latency_ms"] / medians[event["feature"]])
     assert float(np.median(slow)) == pytest.approx(4.0, rel=0.25)
     assert float(np.median(usual)) == pytest.approx(1.0, rel=0.25)
 
@@ -195,4 +276,4 @@ def test_seconds_end_the_load_by_its_schedule() -> None:
 def test_a_wrong_load_is_refused_with_its_key(wrong: dict[str, Any]) -> None:
     (key,) = wrong
     with pytest.raises(ConfigError, match=key):
-        Load(**wrong)
+        Load(FEATURE_EVENTS, **wrong)

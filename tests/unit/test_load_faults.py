@@ -8,13 +8,18 @@ from itertools import islice
 import orjson
 import pytest
 
-from lakehouse.load.events import BLOCK, MAX_AMOUNT, MAX_LATENCY_MS, REGIONS, STATUSES
-from lakehouse.load.faults import _FAULTS, _MISTYPES, MAX_FUTURE, REQUIRED, Fault, spoil
+from lakehouse.load.events import BLOCK
+from lakehouse.load.faults import Fault
 from lakehouse.load.plan import Load, blocks
+from tests.loads import FEATURE_EVENTS
 
 START_MS = 1_764_000_000_000
-GOOD = next(blocks(Load(rate=100, bad_share=0, late_share=0), START_MS)).values[0] or b""
+GOOD = next(blocks(Load(FEATURE_EVENTS, rate=100, bad_share=0, late_share=0), START_MS)).values[0] or b""
 PICKS = range(0, 3_000, 7)
+REQUIRED = FEATURE_EVENTS.description.faults.required
+MAX_LATENCY_MS, MAX_AMOUNT = 60_000.0, 10_000.0
+MAX_FUTURE = timedelta(minutes=5)
+spoil = FEATURE_EVENTS.spoil
 
 
 def is_json(value: bytes) -> bool:
@@ -26,7 +31,6 @@ def is_json(value: bytes) -> bool:
 
 
 def test_every_fault_has_its_function_and_changes_the_event() -> None:
-    assert set(_FAULTS) == set(Fault)
     for fault in Fault:
         for pick in PICKS:
             assert spoil(fault, GOOD, pick) != GOOD
@@ -54,7 +58,7 @@ def test_mistyped_fields_are_never_text_fields() -> None:
         event = orjson.loads(spoil(Fault.MISTYPED_FIELD, GOOD, pick) or b"")
         (changed,) = [name for name, value in orjson.loads(GOOD).items() if event[name] != value]
         seen.add(changed)
-    assert seen == {field for field, _ in _MISTYPES} == {"user_id", "latency_ms", "amount", "event_time"}
+    assert seen == set(FEATURE_EVENTS.description.faults.mistyped) == {"user_id", "latency_ms", "amount", "event_time"}
 
 
 def test_out_of_range_leaves_the_ranges_of_good_events() -> None:
@@ -68,7 +72,9 @@ def test_out_of_range_leaves_the_ranges_of_good_events() -> None:
 def test_unknown_members_are_unknown() -> None:
     for pick in PICKS:
         event = orjson.loads(spoil(Fault.UNKNOWN_MEMBER, GOOD, pick) or b"")
-        assert (event["status"] not in STATUSES) != (event["region"] not in REGIONS)
+        assert (event["status"] not in FEATURE_EVENTS.members("status")) != (
+            event["region"] not in FEATURE_EVENTS.members("region")
+        )
 
 
 @pytest.mark.parametrize("fault", [Fault.TRUNCATED_JSON, Fault.NOT_JSON, Fault.INVALID_UTF8, Fault.EMPTY])
@@ -110,7 +116,7 @@ def test_an_array_is_no_event() -> None:
 
 
 def test_bad_events_have_their_share_and_all_kinds() -> None:
-    load = Load(rate=1_000, seed=3, bad_share=0.05, late_share=0.5)
+    load = Load(FEATURE_EVENTS, rate=1_000, seed=3, bad_share=0.05, late_share=0.5)
     some = list(islice(blocks(load, START_MS), 60))
     kinds = Counter(fault for block in some for fault in block.bad.values())
     assert sum(kinds.values()) / (60 * BLOCK) == pytest.approx(0.05, rel=0.1)
@@ -120,15 +126,15 @@ def test_bad_events_have_their_share_and_all_kinds() -> None:
 
 
 def test_faults_of_a_seed_do_not_shift_the_good_events() -> None:
-    clean = next(blocks(Load(rate=1_000, seed=3, bad_share=0, late_share=0), START_MS))
-    spoiled = next(blocks(Load(rate=1_000, seed=3, bad_share=0.2, late_share=0), START_MS))
+    clean = next(blocks(Load(FEATURE_EVENTS, rate=1_000, seed=3, bad_share=0, late_share=0), START_MS))
+    spoiled = next(blocks(Load(FEATURE_EVENTS, rate=1_000, seed=3, bad_share=0.2, late_share=0), START_MS))
     assert spoiled.bad
     for at, value in enumerate(spoiled.values):
         assert (value == clean.values[at]) == (at not in spoiled.bad)
 
 
 def test_a_bad_event_is_the_good_one_of_its_place() -> None:
-    load = Load(rate=1_000, seed=3, bad_share=0.2, late_share=0, faults=(Fault.OUT_OF_RANGE,))
+    load = Load(FEATURE_EVENTS, rate=1_000, seed=3, bad_share=0.2, late_share=0, faults=(Fault.OUT_OF_RANGE,))
     clean = next(blocks(replace(load, bad_share=0), START_MS))
     spoiled = next(blocks(load, START_MS))
     for at in spoiled.bad:
@@ -137,7 +143,7 @@ def test_a_bad_event_is_the_good_one_of_its_place() -> None:
 
 
 def test_only_the_chosen_faults_occur() -> None:
-    load = Load(rate=1_000, bad_share=1, faults=(Fault.EMPTY, Fault.TOMBSTONE))
+    load = Load(FEATURE_EVENTS, rate=1_000, bad_share=1, faults=(Fault.EMPTY, Fault.TOMBSTONE))
     block = next(blocks(load, START_MS))
     assert len(block.bad) == BLOCK
     assert set(block.values) == {b"", None}

@@ -13,9 +13,9 @@ import pytest
 
 from lakehouse.config.models import EventField
 from lakehouse.errors import SuiteError
-from lakehouse.load.events import FEATURES, REGIONS, STATUSES
 from lakehouse.quality.checks import Length, Membership, Pattern, Range
 from lakehouse.quality.suite import Suite, check_columns, load_suite, parse_suite
+from tests.loads import generator
 
 ROOT = Path(__file__).parents[2]
 FEATURE_EVENTS = ROOT / "expectations" / "feature_events.json"
@@ -550,18 +550,16 @@ def test_feature_events_fits_its_pipeline() -> None:
     assert [expectation.rule_id for expectation in suite.observed()] == ["app_version_share"]
 
 
-def test_feature_events_knows_what_the_load_sends() -> None:
+@pytest.mark.parametrize("name", ["feature_events", "card_payments"])
+def test_a_shipped_suite_knows_what_its_load_sends(name: str) -> None:
     sets = {
         expectation.columns[0]: set(expectation.check.values)
-        for expectation in load_suite(FEATURE_EVENTS).expectations
+        for expectation in load_suite(ROOT / "expectations" / f"{name}.json").expectations
         if isinstance(expectation.check, Membership)
     }
-    assert sets == {
-        "feature": {feature.name for feature in FEATURES},
-        "action": {action for feature in FEATURES for action in feature.actions},
-        "region": set(REGIONS),
-        "status": set(STATUSES),
-    }
+    load = generator(name)
+    sent = {field: load.members(field) for field in load.description.fields}
+    assert sets == {field: set(members) for field, members in sent.items() if members}
 
 
 def test_great_expectations_loads_feature_events() -> None:
