@@ -4,6 +4,10 @@ VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 
+# Two tests at a time. Test JVMs are young when they end: without the optimising compiler they take half the CPU.
+IN_PARALLEL := -n 2 --dist worksteal
+integration spark property browser: export JDK_JAVA_OPTIONS ?= -XX:TieredStopAtLevel=1
+
 .DEFAULT_GOAL := help
 .PHONY: help setup demo test lint unit spark property integration browser lock bench clean
 
@@ -36,16 +40,16 @@ lint: setup ## style, types, import rules
 	$(BIN)/lint-imports
 
 unit: setup ## tests without a JVM
-	$(BIN)/pytest tests/unit $(PYTEST_ARGS)
+	$(BIN)/pytest tests/unit $(IN_PARALLEL) $(PYTEST_ARGS)
 
 spark: setup ## transformations and rules on a local Spark
-	$(BIN)/pytest tests/spark $(PYTEST_ARGS)
+	$(BIN)/pytest tests/spark $(IN_PARALLEL) $(PYTEST_ARGS)
 
 property: setup ## generated data: judging, splitting, merging
-	$(BIN)/pytest tests/property $(PYTEST_ARGS)
+	$(BIN)/pytest tests/property $(IN_PARALLEL) $(PYTEST_ARGS)
 
 integration: setup ## the pipeline on a real broker
-	$(BIN)/pytest tests/integration $(PYTEST_ARGS)
+	$(BIN)/pytest tests/integration $(IN_PARALLEL) $(PYTEST_ARGS)
 
 browser: setup ## the dashboard in headless Chromium (skipped where there is none)
 	$(BIN)/pytest tests/browser $(PYTEST_ARGS)

@@ -35,8 +35,9 @@ from lakehouse.quality.checks import Length, Membership, Pattern, Presence, Rang
 from lakehouse.quality.observe import Wanted
 from lakehouse.quality.reasons import BITS, Reasons, word
 from lakehouse.quality.suite import Expectation, load_suite
-from lakehouse.schemas import ARROW_TYPES, KAFKA_POSITION, RAW
+from lakehouse.schemas import ARROW_TYPES, KAFKA_POSITION
 from lakehouse.sinks import delta_log, files
+from lakehouse.sinks.headers import FLAT_RAW
 from lakehouse.sinks.observed import Watch
 from lakehouse.sinks.onepass import OnePass
 from lakehouse.sinks.sink import Sink
@@ -109,7 +110,7 @@ class Flow:
         fields = {name: ARROW_TYPES[field.type] for name, field in self.pipeline.source.fields.items()}
         words = [word(number) for number in range(-(-len(self.rules) // BITS))]
         schema = pa.schema(
-            [*fields.items(), *KAFKA_POSITION, *RAW, ("_fits", pa.bool_()), ("_timely", pa.bool_()),
+            [*fields.items(), *KAFKA_POSITION, *FLAT_RAW, ("_fits", pa.bool_()), ("_timely", pa.bool_()),
              *((name, pa.int64()) for name in words), ("_refused", pa.bool_())]
         )  # fmt: skip
         rows = [
@@ -137,7 +138,7 @@ class Flow:
             "_timestamp": datetime.fromtimestamp(record.at_ms / 1000, UTC),
             "_key": record.key,
             "_value": record.value,
-            "_headers": [],
+            "_headers": None,
             "_fits": fits,
             "_timely": timely,
             "_refused": refused,

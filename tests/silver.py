@@ -14,8 +14,9 @@ from deltalake import write_deltalake
 
 from lakehouse.config.loader import load_pipeline
 from lakehouse.config.models import Pipeline
-from lakehouse.load.events import BLOCK, draw, render
+from lakehouse.load.events import BLOCK
 from lakehouse.schemas import TIMESTAMP, silver_schema
+from tests.loads import FEATURE_EVENTS
 
 SHIPPED = Path(__file__).parents[1] / "conf" / "feature_events.yaml"
 BEGAN_MS = 1_767_225_600_000
@@ -35,7 +36,9 @@ def events(blocks: Iterable[int] = (0,), *, seed: int = 1) -> list[dict[str, Any
     found = []
     for block in blocks:
         times = np.arange(block * BLOCK, (block + 1) * BLOCK, dtype=np.int64) + BEGAN_MS
-        found += [orjson.loads(value) for value in render(draw(seed, block, 2_000), times)]
+        found += [
+            orjson.loads(value) for value in FEATURE_EVENTS.render(FEATURE_EVENTS.draw(seed, block, 2_000), times)
+        ]
     return found
 
 

@@ -46,7 +46,7 @@ _WANTED = {
 }
 """pydantic's type of error → what the value has to be, and how to write it."""
 _TAG_KEYS = ("type", "kind")
-"""The keys that tell the members of a union apart."""
+"""The keys that tell the members of a union apart, also where one of them need not be written."""
 _UNFORESEEN = ("another value", "docs/configuration.md says what may stand here")
 _NAME = "a name of lowercase letters, digits and _ that begins with a letter and has at most 63 characters"
 _PATTERNS = {
@@ -195,5 +195,6 @@ def _is_tagged(kind: Any) -> bool:  # noqa: ANN401 - an annotation
 
 def _tags(member: type[Model]) -> tuple[str, ...]:
     """The values of a union member's discriminator."""
-    fields = member.model_fields
-    return next(get_args(fields[key].annotation) for key in _TAG_KEYS if key in fields)
+    fields = [(name, field) for name, field in member.model_fields.items() if get_origin(field.annotation) is Literal]
+    # Without a default it has to be the discriminator; with one, it is so by its name.
+    return next(get_args(field.annotation) for name, field in fields if field.is_required() or name in _TAG_KEYS)

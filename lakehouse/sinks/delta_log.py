@@ -445,9 +445,9 @@ def require_columns(columns: Schema, schema: pa.Schema, name: str) -> None:
     )
 
 
-def _types(columns: Schema) -> list[tuple[str, Any]]:
-    """Names and types; what a field's metadata says of it makes no other table."""
-    return [(field.name, field.type) for field in columns.fields]
+def _types(columns: Schema) -> dict[str, Any]:
+    """Name → type; neither their order nor what a field's metadata says of it makes another table."""
+    return {field.name: field.type for field in columns.fields}
 
 
 def table_exists(url: str) -> bool:

@@ -24,6 +24,11 @@ if TYPE_CHECKING:
 PARTITIONS = 2
 
 
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """The longest first, so that at the end no process waits for one that began late."""
+    items.sort(key=lambda item: "test_torture" not in item.nodeid)
+
+
 @pytest.fixture(scope="session")
 def broker(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Broker]:
     """A broker on a free port, with a data folder of its own; tests must leave it running."""

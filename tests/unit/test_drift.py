@@ -19,8 +19,8 @@ from lakehouse.drift import DriftReport, Stretch, append, find_drift
 from lakehouse.errors import TableError
 from lakehouse.quality.drift import distribution_drift, share_drift, sketch_of
 from lakehouse.rollups.partials import aggregate
-from lakehouse.schemas import TIMESTAMP, gold_schema, quarantine_schema
-from lakehouse.sinks.observed import SCHEMA, table_url
+from lakehouse.schemas import OBSERVED_SCHEMA, TIMESTAMP, gold_schema, quarantine_schema
+from lakehouse.sinks.observed import table_url
 from tests.pipelines import small_pipeline
 from tests.silver import shipped_pipeline
 
@@ -86,7 +86,7 @@ def pipeline(tmp_path: Path) -> Pipeline:
                 {"at": at, "page": "p", "user": number, "ms": (20.0 if late else 10.0) + number % 7, "status": status}
             )
         refused.append({"_timestamp": at})
-    write_deltalake(table_url(str(tmp_path), "clicks"), pa.Table.from_pylist(observed, schema=SCHEMA))
+    write_deltalake(table_url(str(tmp_path), "clicks"), pa.Table.from_pylist(observed, schema=OBSERVED_SCHEMA))
     schema = pa.schema([("at", TIMESTAMP), ("page", pa.string()), ("user", pa.int64()), ("ms", pa.float64()),
                         ("status", pa.string())])  # fmt: skip
     rollup = pipeline.rollups["by_page"]
@@ -129,7 +129,7 @@ def test_results_are_appended(pipeline: Pipeline) -> None:
 def test_of_rules_that_are_not_named_any_more_only_those_of_the_contract_are_compared(pipeline: Pipeline) -> None:
     at = NOW + timedelta(minutes=5)
     row = {"window_start": at, "window_end": at, "batches": 1, "suite_sha256": "s", "rule_id": "slow"}
-    rows = pa.Table.from_pylist([{**row, "failed": 0, "evaluated": 5_000}], schema=SCHEMA)
+    rows = pa.Table.from_pylist([{**row, "failed": 0, "evaluated": 5_000}], schema=OBSERVED_SCHEMA)
     write_deltalake(table_url(pipeline.root, "clicks"), rows, mode="append")
     later = Stretch.until(NOW + timedelta(minutes=10), last=timedelta(minutes=10), against=timedelta(days=1))
     found = find_drift(pipeline, later, share_tolerance=0.001, distance_tolerance=0.1)
@@ -147,7 +147,7 @@ def test_the_command_tells_and_exits(tmp_path: Path) -> None:
         {"window_end": now - timedelta(minutes=minutes), "rule_id": "known", "failed": failed, "evaluated": 1_000}
         for minutes, failed in ((5, 300), (60, 3))
     ]
-    write_deltalake(table_url(pipeline.root, pipeline.name), pa.Table.from_pylist(rows, schema=SCHEMA))
+    write_deltalake(table_url(pipeline.root, pipeline.name), pa.Table.from_pylist(rows, schema=OBSERVED_SCHEMA))
     found = CliRunner().invoke(app, ["quality", "drift", str(path), "--json"])
     assert found.exit_code == 1
     assert json.loads(found.output)["comparisons"][0]["drift"]["drifted"] is True
