@@ -14,6 +14,7 @@ times might read otherwise, such as `01` and `1`.
 from __future__ import annotations
 
 import math
+import math
 import re
 from datetime import date, datetime
 from typing import TYPE_CHECKING
@@ -188,6 +189,8 @@ def _value_fails(check: Check, value: Scalar) -> bool:
     match check:
         case Presence():
             return not check.present
+        case _ if isinstance(value, float) and math.isnan(value):
+            return False  # equal to itself and above every number in Spark, neither in Python
         case Membership(inside=True):
             return None not in check.values and not any(_perhaps_same(value, one) for one in check.values)
         case Membership(inside=False):
