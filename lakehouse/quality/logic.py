@@ -14,7 +14,6 @@ times might read otherwise, such as `01` and `1`.
 from __future__ import annotations
 
 import math
-import math
 import re
 from datetime import date, datetime
 from typing import TYPE_CHECKING
@@ -34,7 +33,7 @@ from lakehouse.quality.checks import (
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Collection
 
     from lakehouse.quality.checks import Bound, Scalar
 
@@ -99,9 +98,10 @@ def never_fails(check: Check) -> bool:
             return False
 
 
-def fails_each(check: Check, column: str, values: Iterable[Scalar]) -> bool:
+def fails_each(check: Check, column: str, values: Collection[Scalar]) -> bool:
     """Whether every row that holds one of the values in the column fails; None stands for a missing one."""
-    if columns_of(check) != (column,):
+    # Of NaN nothing is said: in Spark it is equal to itself and above every number, in Python neither.
+    if columns_of(check) != (column,) or any(isinstance(value, float) and math.isnan(value) for value in values):
         return False
     return all(
         isinstance(check, Presence) and check.present if value is None else _value_fails(check, value)
@@ -189,8 +189,6 @@ def _value_fails(check: Check, value: Scalar) -> bool:
     match check:
         case Presence():
             return not check.present
-        case _ if isinstance(value, float) and math.isnan(value):
-            return False  # equal to itself and above every number in Spark, neither in Python
         case Membership(inside=True):
             return None not in check.values and not any(_perhaps_same(value, one) for one in check.values)
         case Membership(inside=False):
