@@ -54,7 +54,7 @@ property: setup ## generated data: judging, splitting, merging
 	$(BIN)/pytest tests/property $(IN_PARALLEL) $(PYTEST_ARGS)
 
 integration: setup ## the pipeline on a real broker
-	$(BIN)/pytest tests/integration $(IN_PARALLEL) $(PYTEST_ARGS)
+	$(BIN)/pytest tests/integration -n 2 --dist load --maxschedchunk 1 $(PYTEST_ARGS)
 
 browser: setup ## the dashboard in headless Chromium (skipped where there is none)
 	$(BIN)/pytest tests/browser $(PYTEST_ARGS)

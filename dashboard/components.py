@@ -13,17 +13,13 @@ from typing import TYPE_CHECKING
 import streamlit as st
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
-
     from streamlit.components.v2.types import ComponentRenderer
 
 _HERE = Path(__file__).parent
 
-BOARD = "board_parts"
-
 _CALL = """
-export default function ({ data, parentElement, setTriggerValue }) {
-  const draw = () => window.lakehouse.NAME(parentElement, data, setTriggerValue);
+export default function ({ data, parentElement }) {
+  const draw = () => window.lakehouse.NAME(parentElement, data);
   if (window.lakehouse) draw();
   else window.addEventListener("lakehouse:ready", draw, { once: true });
 }
@@ -43,15 +39,9 @@ def load_code() -> None:
         _component("code")(key="code_parts")
 
 
-def board(data: bytes, on_pick: Callable[[], None] = lambda: None) -> None:
-    """Tiles, charts and leaderboard; `on_pick` is called before the run that a click on a leader starts."""
-    _component("board")(key=BOARD, data=data, on_pick_change=on_pick)
-
-
-def picked() -> str | None:
-    """The leader that was clicked, in the run that the click started."""
-    value = st.session_state.get(BOARD, {}).get("pick")
-    return value if isinstance(value, str) else None
+def board(data: bytes) -> None:
+    """Tiles, charts and leaderboard."""
+    _component("board")(key="board_parts", data=data)
 
 
 def panels(data: bytes, name: str) -> None:

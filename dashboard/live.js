@@ -350,14 +350,25 @@ function columnsOf(specs) {
   ];
 }
 
+// The page's address with the filter set to this value alone; without it, where it is so already.
+function filteredBy(dimension, value) {
+  const url = new URL(window.location.href);
+  const alone = url.searchParams.getAll(dimension).join() === value;
+  url.searchParams.delete(dimension);
+  if (!alone) url.searchParams.append(dimension, value);
+  return url.href;
+}
+
 class Leaderboard {
-  // `pick(name)` filters the page by a value; null where nobody listens.
   constructor(parent, specs) {
     this.sort = { id: "rate", down: true };
     this.columns = columnsOf(specs);
-    this.pick = null;
     this.rows = new Map();
     this.card = make("section", "lh-card lh-leaders", parent);
+    // A row that moves between the pressing and the releasing of a button is never clicked.
+    this.pressed = false;
+    this.card.addEventListener("pointerdown", () => { this.pressed = true; });
+    for (const end of ["pointerup", "pointercancel"]) window.addEventListener(end, () => { this.pressed = false; });
     const head = make("header", "lh-card-head", this.card);
     this.title = make("h2", "", head);
     this.caption = make("span", "lh-muted", head);
@@ -404,6 +415,8 @@ class Leaderboard {
         else say(row.texts[i], column.text(leader[column.id]));
       });
       row.bar.style.transform = `scaleX(${(leader.rate / most).toFixed(3)})`;
+      set(row.texts[0], "href", filteredBy(name, leader.name));
+      if (this.pressed && row.element.isConnected) return;
       if (this.body.children[index] !== row.element) this.body.insertBefore(row.element, this.body.children[index] || null);
     });
     const names = new Set(leaders.map((leader) => leader.name));
@@ -419,10 +432,9 @@ class Leaderboard {
     if (known) return known;
     const element = make("tr", "");
     const cells = this.columns.map((column) => make("td", `lh-col-${column.id}${column.id === "change" ? " lh-change" : ""}`, element));
-    const texts = cells.map((cell, i) => (this.columns[i].id === "change" ? cell : make(i ? "span" : "button", "", cell)));
-    texts[0].type = "button";
+    const texts = cells.map((cell, i) => (this.columns[i].id === "change" ? cell : make(i ? "span" : "a", "", cell)));
     texts[0].title = "Show only this; again for all";
-    texts[0].addEventListener("click", () => this.pick && this.pick(name));
+    texts[0].target = "_self";
     const bar = make("i", "lh-bar", cells[1]);
     const made = { element, cells, texts, bar };
     this.rows.set(name, made);
@@ -487,7 +499,6 @@ class Board {
 
   fill(data, colors) {
     this.build(data.specs);
-    this.leaders.pick = this.pick;
     this.tiles.forEach((tile) => tile.update(data.tiles[tile.spec.id], data.period));
     this.leaders.update(data.leaders, data.leader, data.period);
     say(this.foot, data.foot);
@@ -702,11 +713,7 @@ function part(parent, Kind) {
 }
 
 const lakehouse = {
-  board: (parent, data, trigger) => {
-    const board = part(parent, Board);
-    board.pick = (name) => trigger("pick", name);
-    board.update(data);
-  },
+  board: (parent, data) => part(parent, Board).update(data),
   panels: (parent, data) => part(parent, Panels).update(data),
   badge: (parent, data) => {
     badge = part(parent, Badge);

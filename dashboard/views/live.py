@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import time
 from dataclasses import dataclass
-from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import streamlit as st
@@ -107,19 +106,10 @@ def _board(feed: Feed, config: str, controls: Controls) -> None:
     if snapshot.version < 0:
         components.board(charts.encode_waiting(snapshot, feed.table, config))
         return
-    leading = snapshot.shape.dimensions[0]
-    components.board(feed.boards.get(snapshot, controls.question, now_ms), partial(_pick, leading))
-    # The filters stand outside of this fragment: only a whole run shows what a click or a new value changed.
-    if st.session_state.pop("_picked", False) or (not controls.paused and _has_new_values(snapshot)):
+    components.board(feed.boards.get(snapshot, controls.question, now_ms))
+    # The filters stand outside of this fragment: only a whole run offers a value that has come up since.
+    if not controls.paused and _has_new_values(snapshot):
         st.rerun()
-
-
-def _pick(dimension: str) -> None:
-    """Filter by the leader that was clicked; where it already is the only one, by none."""
-    name = components.picked()
-    if name is not None:
-        st.session_state[dimension] = [] if st.session_state.get(dimension) == [name] else [name]
-        st.session_state["_picked"] = True
 
 
 def _has_new_values(snapshot: Snapshot) -> bool:

@@ -196,11 +196,12 @@ def test_a_phone_needs_no_sideways_scrolling(browser: Browser, site: Site) -> No
 
 def test_a_click_on_a_leader_filters_and_a_second_one_lets_all_in(page: Page, site: Site) -> None:
     open_page(page, site.url)
-    first = leaders(page)[0]
-    page.locator(".lh-leaders td:first-child button").first.click()
+    leader = page.locator(".lh-leaders td:first-child a", has_text=re.compile("^search$"))
+    leader.click()
+    page.wait_for_url(re.compile(r"[?&]feature=search\b"))
     expect(page.locator(".lh-leaders tbody tr")).to_have_count(1)
-    assert f"feature={first}" in page.url
-    page.locator(".lh-leaders td:first-child button").first.click()
+    leader.click()
+    page.wait_for_url(lambda url: "feature=" not in url)
     expect(page.locator(".lh-leaders tbody tr")).not_to_have_count(1)
 
 

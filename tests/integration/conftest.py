@@ -22,11 +22,12 @@ if TYPE_CHECKING:
     from lakehouse.broker import Broker
 
 PARTITIONS = 2
+LONGEST = ("test_torture", "test_cluster", "a_report_agrees", "is_waited_for", "test_replay", "test_kill_9")
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """The longest first, so that at the end no process waits for one that began late."""
-    items.sort(key=lambda item: "test_torture" not in item.nodeid)
+    items.sort(key=lambda item: [name in item.nodeid for name in LONGEST], reverse=True)
 
 
 @pytest.fixture(scope="session")

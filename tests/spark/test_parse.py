@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 import pytest
 from chispa import assert_df_equality
 from pyspark.sql import functions as F
+from pyspark.sql.types import ArrayType, MapType, StructType
 
 from lakehouse.transforms.parse import parse_json, position, with_timeliness
 
@@ -54,6 +55,16 @@ def test_a_whole_event_is_read_into_its_types(spark: SparkSession) -> None:
         "id string, at timestamp, user long, ms double, n int, ok boolean, d date, _fits boolean",
     )
     assert_df_equality(found, expected, ignore_nullable=True)
+
+
+def test_only_flat_columns_leave_and_one_step_is_outside_the_compiled_loop(spark: SparkSession) -> None:
+    found = parsed(spark, b"{}")
+    assert [field.name for field in found.schema if isinstance(field.dataType, ArrayType | StructType | MapType)] == []
+    plan = found._jdf.queryExecution().executedPlan().toString()  # what `explain` prints
+    steps = [line for line in plan.splitlines() if "Project [" in line]
+    interpreted = [line for line in steps if "*(" not in line]
+    assert [line.count("from_json") > 0 for line in interpreted] == [True], plan
+    assert not any("from_json" in line for line in steps if line not in interpreted)
 
 
 def test_missing_and_null_fields_fit(spark: SparkSession) -> None:
