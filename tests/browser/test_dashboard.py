@@ -207,6 +207,9 @@ def test_a_click_on_a_leader_filters_and_a_second_one_lets_all_in(page: Page, si
 
 def test_keys_pause_and_choose_the_range(page: Page, site: Site) -> None:
     open_page(page, site.url)
+    # The browser loads the code of the controls by itself; the board may be there before.
+    expect(page.locator(".st-key-range button")).to_have_count(4)
+    expect(page.locator(".st-key-pause input")).to_have_count(1)
     page.keyboard.press("1")
     page.wait_for_selector("#lakehouse-frame[data-minutes='1']", state="attached")
     page.keyboard.press("p")
