@@ -444,13 +444,27 @@ class Leaderboard {
 
 // ---------------------------------------------------------------- the page's two parts
 
+// Stands in a page's place for as long as there is nothing to show.
+class Waiting {
+  constructor(parent) {
+    this.card = make("section", "lh-card lh-waiting", parent);
+    make("div", "lh-pulse", this.card);
+    this.title = make("h2", "", this.card);
+    this.text = make("p", "lh-muted", this.card);
+  }
+
+  update(data) {
+    this.card.hidden = !data.waiting;
+    if (!data.waiting) return;
+    say(this.title, data.title);
+    say(this.text, data.waiting);
+  }
+}
+
 class Board {
   constructor(parent) {
     this.root = make("div", "lh-board", parent);
-    this.waiting = make("section", "lh-card lh-waiting", this.root);
-    make("div", "lh-pulse", this.waiting);
-    this.waitingTitle = make("h2", "", this.waiting);
-    this.waitingText = make("p", "lh-muted", this.waiting);
+    this.waiting = new Waiting(this.root);
     this.live = make("div", "lh-live", this.root);
     this.raw = null;
   }
@@ -480,12 +494,9 @@ class Board {
     if (text === this.raw && theme === this.theme) return;
     Object.assign(this, { raw: text, theme });
     const data = JSON.parse(text);
-    this.waiting.hidden = !data.waiting;
     this.live.hidden = Boolean(data.waiting);
-    if (data.waiting) {
-      say(this.waitingTitle, data.title);
-      say(this.waitingText, data.waiting);
-    } else {
+    this.waiting.update(data);
+    if (!data.waiting) {
       this.fill(data, colors);
     }
     const seen = frame();
@@ -618,10 +629,7 @@ const KINDS = { tiles: Tiles, chart: Plot, table: Grid };
 class Panels {
   constructor(parent) {
     this.root = make("div", "lh-board", parent);
-    this.waiting = make("section", "lh-card lh-waiting", this.root);
-    make("div", "lh-pulse", this.waiting);
-    this.waitingTitle = make("h2", "", this.waiting);
-    this.waitingText = make("p", "lh-muted", this.waiting);
+    this.waiting = new Waiting(this.root);
     this.live = make("div", "lh-panels", this.root);
     this.foot = make("p", "lh-foot lh-muted", this.root);
     this.parts = [];
@@ -635,12 +643,9 @@ class Panels {
     if (drawn === this.drawn) return;
     this.drawn = drawn;
     const data = JSON.parse(text);
-    this.waiting.hidden = !data.waiting;
     this.live.hidden = Boolean(data.waiting);
-    if (data.waiting) {
-      say(this.waitingTitle, data.title);
-      say(this.waitingText, data.waiting);
-    } else {
+    this.waiting.update(data);
+    if (!data.waiting) {
       const known = data.panels.map((panel) => `${panel.kind}:${panel.id}:${panel.title}`).join();
       if (known !== this.known) {
         this.known = known;

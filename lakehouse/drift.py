@@ -167,7 +167,7 @@ def find_drift(
 
 def append(report: DriftReport, root: str) -> str:
     """Append the comparisons to `_quality/NAME_drift`; the table's path."""
-    url = f"{storage.resolve_root(root)}/_quality/{report.pipeline}_drift"
+    url = storage.quality_url(root, report.pipeline, "drift")
     stretch = report.stretch
     times = {
         "compared_at": datetime.now(UTC),

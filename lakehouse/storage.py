@@ -74,7 +74,7 @@ def layer_url(root: str, layer: str, table: str) -> str:
 
 
 def quality_url(root: str, pipeline: str, kind: str) -> str:
-    """Where a table about a pipeline's quality lies; `kind` is `observed` or `results`."""
+    """Where a table about a pipeline's quality lies; `kind` is `observed`, `results` or `drift`."""
     return f"{resolve_root(root)}/_quality/{pipeline}_{kind}"
 
 
