@@ -144,9 +144,12 @@ class Stream:
         """Cell → everything in it that does not depend on the order of merging."""
         return cells(merge_partials(contents(self.path(GOLD)), self.rollup))
 
-    def expected_gold(self, grain: str = "1s") -> dict[tuple[Any, ...], tuple[Any, ...]]:
-        """The same from silver."""
-        return cells(merge_partials(aggregate(self.silver(), self.rollup, grain, event_time="at"), self.rollup))
+    def expected_gold(
+        self, grain: str = "1s", silver: pa.Table | None = None
+    ) -> dict[tuple[Any, ...], tuple[Any, ...]]:
+        """The same from silver, read anew unless it is given."""
+        rows = self.silver() if silver is None else silver
+        return cells(merge_partials(aggregate(rows, self.rollup, grain, event_time="at"), self.rollup))
 
     def history(self, grain: str) -> dict[tuple[Any, ...], tuple[Any, ...]]:
         """As `gold`, of a derived grain: its table as far as there is one, and what the finer ones hold beyond it."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 import tempfile
 import time
@@ -56,7 +57,9 @@ def crash_after(operations: int | None) -> Iterator[None]:
             raise CrashError
         version = write(view)
         if left[0] is not None and left[0] == 1:
-            hint.unlink() if before is None else hint.write_bytes(before)
+            hint.unlink()  # the file may have another name: see _copy
+            if before is not None:
+                hint.write_bytes(before)
             raise CrashError
         if left[0] is not None:
             left[0] -= 2
@@ -117,7 +120,7 @@ def test_a_pass_may_be_killed_at_every_single_operation(tmp_path: Path) -> None:
     operations, crashed = 0, True
     while crashed:
         root = tmp_path / str(operations)
-        shutil.copytree(made.root, root)  # with the times of the files
+        _copy(made.root, root)
         stream = Stream(root, grains=GRAINS)
         crashed = False
         try:
@@ -134,6 +137,11 @@ def test_a_pass_may_be_killed_at_every_single_operation(tmp_path: Path) -> None:
         shutil.rmtree(root)
         operations += 1
     assert operations > 50
+
+
+def _copy(made: Path, root: Path) -> None:
+    """The tables again, with the times of their files. No file is ever written to: a link is as good as a copy."""
+    shutil.copytree(made, root, copy_function=os.link)
 
 
 def _perform(stream: Stream, step: str, count: int) -> None:
@@ -162,9 +170,9 @@ def _require_exact(stream: Stream) -> None:
     assert silver["_offset"].to_pylist() == offsets * 2
     numbers = pa.array([2 * offset + partition for partition in (0, 1) for offset in offsets], pa.int64())
     assert silver["id"].to_pylist() == [f"e{number}" for number in numbers.to_pylist()]
-    assert stream.gold() == stream.expected_gold()
+    assert stream.gold() == stream.expected_gold(silver=silver)
     for grain in GRAINS[1:]:
-        assert stream.history(grain) == stream.expected_gold(grain)
+        assert stream.history(grain) == stream.expected_gold(grain, silver)
 
 
 def test_a_retirement_may_be_killed_at_every_single_operation(tmp_path: Path) -> None:
@@ -177,7 +185,7 @@ def test_a_retirement_may_be_killed_at_every_single_operation(tmp_path: Path) ->
     now_s, operations, crashed, outcomes = START_S + 3_600, 0, True, set()
     while crashed:
         root = tmp_path / str(operations)
-        shutil.copytree(made.root, root)
+        _copy(made.root, root)
         stream = Stream(root, grains=GRAINS, retention=rules)
         crashed = False
         try:
