@@ -7,7 +7,7 @@ PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check
 
 # Two tests at a time. Test JVMs are young when they end: without the optimising compiler they take half the CPU.
 IN_PARALLEL := -n 2 --dist worksteal
-integration spark property browser: export JDK_JAVA_OPTIONS ?= -XX:TieredStopAtLevel=1
+test integration spark property browser: export JDK_JAVA_OPTIONS ?= -XX:TieredStopAtLevel=1
 
 .DEFAULT_GOAL := help
 .PHONY: help setup demo test lint unit spark property integration browser lock bench clean
@@ -36,7 +36,10 @@ $(STAMP): requirements.lock pyproject.toml
 demo: setup ## the whole thing on this machine; ARGS="--seconds 60 --rate 2000 --no-browser"
 	@exec $(BIN)/lakehouse demo $(ARGS)
 
-test: setup lint unit spark property integration browser ## everything that CI runs
+# One run for what needs no broker: Python and Spark start once for all of it, and no process idles between its parts.
+test: setup lint ## everything that CI runs
+	$(BIN)/pytest tests/unit tests/spark tests/property $(IN_PARALLEL) $(PYTEST_ARGS)
+	$(MAKE) integration browser
 
 lint: setup ## style, types, import rules
 	$(BIN)/ruff check .

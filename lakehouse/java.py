@@ -69,14 +69,16 @@ def java_version(java: Path) -> int | None:
 
 @cache
 def java_build(java: Path) -> str:
-    """All that `java -version` prints, which tells builds apart; empty where it does not start."""
+    """What `java -version` prints of itself, which tells builds apart; empty where it does not start."""
     try:
         answer = subprocess.run(
             [str(java), "-version"], capture_output=True, text=True, check=True, timeout=_ANSWER_SECONDS
         )
     except (OSError, subprocess.SubprocessError):
         return ""
-    return answer.stderr + answer.stdout
+    # Options that come from the environment are announced first. They make no other build of Java.
+    lines = (answer.stderr + answer.stdout).splitlines(keepends=True)
+    return "".join(line for line in lines if "Picked up" not in line)
 
 
 def _from_java_home() -> Path | None:

@@ -1,4 +1,4 @@
-"""The one local Spark session that tests share; a conftest imports `spark` from here."""
+"""The one local Spark session that tests without a broker share; it starts with the first that asks for it."""
 
 from __future__ import annotations
 
