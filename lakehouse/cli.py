@@ -567,10 +567,6 @@ def bench_latency(
             bad_share=bad_share,
             stop=stop,
         )
-    _show_bench(report, output, as_json=as_json)
-
-
-def _show_bench(report: Any, output: Path | None, *, as_json: bool) -> None:  # noqa: ANN401 - any bench's report
     rendered = json.dumps(asdict(report), indent=2, default=str)
     if output:
         output.write_text(rendered + "\n")
