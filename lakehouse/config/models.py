@@ -308,6 +308,13 @@ class Metrics(Model):
         min_length=1,
         description="address that the endpoint listens on; the default is reached from this machine alone",
     )
+    dashboard: str = Field(
+        default="",
+        description=(
+            "host:port at which a dashboard's process tells how far it is behind, and where alerts ask; "
+            "empty: it opens no port"
+        ),
+    )
     keep: Duration = Field(
         default=timedelta(days=7),
         description="how long the rows of `_ops/NAME`, its alerts and `_quality/NAME_observed` are kept at least",
@@ -407,8 +414,33 @@ class BurnRateAlert(Alert):
     where: Where = Field(default_factory=dict, description=_WHERE)
 
 
+FigureName = Literal[
+    "kafka_unreachable_seconds",
+    "silent_seconds",
+    "unmaintained_seconds",
+    "commit_seconds",
+    "clock_ahead_seconds",
+    "late_share",
+    "suite_change_share",
+    "disk_free_bytes",
+    "dashboard_behind_seconds",
+]
+
+
+class FigureAlert(Alert):
+    """A figure of the pipeline itself lies above or below a limit."""
+
+    kind: Literal["figure"] = Field(description="a figure of the pipeline itself lies above or below a limit")
+    figure: FigureName = Field(description="which one; docs/operations.md says what each measures")
+    when: Literal["above", "below"] = Field(default="above", description="on which side of the limit it fires")
+    limit: float = Field(description="a number in the unit that the figure's name ends with")
+    window: Duration = Field(
+        default=timedelta(minutes=1), description="how much time up to now a mean or a share is taken over"
+    )
+
+
 AnyAlert = Annotated[
-    ThresholdAlert | AbsenceAlert | FreshnessAlert | LagAlert | QuarantineAlert | BurnRateAlert,
+    ThresholdAlert | AbsenceAlert | FreshnessAlert | LagAlert | QuarantineAlert | BurnRateAlert | FigureAlert,
     Field(discriminator="kind"),
 ]
 
