@@ -10,6 +10,7 @@ from __future__ import annotations
 import logging
 import threading
 import time
+from contextlib import suppress
 from queue import Empty, Full, Queue
 from typing import TYPE_CHECKING, Any
 
@@ -124,14 +125,13 @@ class Telemetry:
         due = time.monotonic() + self._flush_s
         while not (self._stopping.is_set() and self._queue.empty()):
             event: Callable[[], None] | None = None
-            try:
+            with suppress(Empty):
                 event = self._queue.get(timeout=max(0.0, due - time.monotonic()))
-            except Empty:
-                event = self._flush
             if time.monotonic() >= due:
                 due = time.monotonic() + self._flush_s
                 self._safely(self._flush)
-            self._safely(event)
+            if event is not None:
+                self._safely(event)
 
     def _look(self) -> None:
         while not self._stopping.is_set():
