@@ -68,7 +68,7 @@ class Finding(NamedTuple):
 def check(pipeline: Pipeline) -> list[Finding]:
     """Everything that does not fit together in a pipeline whose every value is fine by itself."""
     findings = [*_root(pipeline), *_source(pipeline), *_event_time(pipeline), *_maintenance(pipeline)]
-    findings += [*_retention(pipeline), *_metrics(pipeline)]
+    findings += [*_retention(pipeline), *_metrics(pipeline), *_lineage(pipeline)]
     for name, rollup in pipeline.rollups.items():
         path: KeyPath = ("rollups", name)
         findings += _dimensions(pipeline, rollup, path)
@@ -281,6 +281,14 @@ def _figure(pipeline: Pipeline, alert: FigureAlert, path: KeyPath) -> Iterator[F
         )
     if alert.figure == "unmaintained_seconds" and not pipeline.maintenance.background:
         yield Finding(path, "the driver does not maintain the tables, so it cannot tell", "set maintenance.background")
+
+
+def _lineage(pipeline: Pipeline) -> Iterator[Finding]:
+    lineage = pipeline.lineage
+    if lineage.every < _SHORTEST_PASS:
+        yield Finding(("lineage", "every"), f"every is {format_duration(lineage.every)}", "write 1s or more")
+    if lineage.to is not None and lineage.to.kind == "http" and not _HTTP.fullmatch(lineage.to.url.get_secret_value()):
+        yield Finding(("lineage", "to", "url"), "this is no http(s) URL", "write https://HOST/PATH")
 
 
 def _metrics(pipeline: Pipeline) -> Iterator[Finding]:

@@ -483,6 +483,40 @@ class Alerts(Model):
     notify: dict[Name, AnyChannel] = Field(default_factory=dict, description="name → where every alert is sent")
 
 
+class HttpReceiver(Model):
+    """POST of each event, as Marquez, DataHub and others take it."""
+
+    kind: Literal["http"] = Field(description="POST of each event")
+    url: SecretUrl = Field(description="http or https, with its path, such as …/api/v1/lineage; secret, never printed")
+    token: SecretStr = Field(
+        default=SecretStr(""), description="sent as `Authorization: Bearer`; secret, never printed; none by default"
+    )
+
+
+class FileReceiver(Model):
+    """A line for each event at the end of a file."""
+
+    kind: Literal["file"] = Field(description="a line for each event at the end of a file")
+    path: Path = Field(description="the file, made where it is missing")
+
+
+class ConsoleReceiver(Model):
+    """A line for each event on standard error."""
+
+    kind: Literal["console"] = Field(description="a line for each event on standard error")
+
+
+Receiver = Annotated[HttpReceiver | FileReceiver | KafkaChannel | ConsoleReceiver, Field(discriminator="kind")]
+
+
+class Lineage(Model):
+    """OpenLineage events about the running pipeline."""
+
+    to: Receiver | None = Field(default=None, description="where they are sent; without it there are none")
+    namespace: str = Field(default="lakehouse", min_length=1, description="namespace of the job")
+    every: Duration = Field(default=timedelta(minutes=1), description="from one RUNNING event to the next; 1s at least")
+
+
 class Pipeline(Model):
     """One pipeline: one stream of events and every table made from it."""
 
@@ -502,6 +536,7 @@ class Pipeline(Model):
     )
     metrics: Metrics = Field(default=Metrics(), description="where its figures can be read")
     alerts: Alerts = Field(default=Alerts(), description="what a person has to be told, and how")
+    lineage: Lineage = Field(default=Lineage(), description="OpenLineage events about it")
 
     def keep(self, rows: str, rollup: str | None = None) -> timedelta | None:
         """How long a table keeps its rows; None for ever.

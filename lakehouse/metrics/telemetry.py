@@ -70,6 +70,7 @@ class Telemetry:
         self._sample: Sample | None = None
         self._batch: Batch | None = None
         self._lost = 0
+        self._also: list[Callable[[Committed], None]] = []
         self._threads = [
             threading.Thread(target=target, name=name, daemon=True)
             for name, target in (("telemetry", self._run), ("sampler", self._look))
@@ -102,6 +103,10 @@ class Telemetry:
         """A micro-batch is in every table. Called by the hot path."""
         done = Committed(batch, job_s, commit_s, outcomes, late, self._clock())
         self._put(lambda: self._note(done))
+
+    def tell(self, listener: Callable[[Committed], None]) -> None:
+        """From now on `listener` hears of each micro-batch too, in the thread that makes the records."""
+        self._also.append(listener)
 
     def waiting(self) -> None:
         """The query ended and waits for Kafka."""
@@ -162,6 +167,8 @@ class Telemetry:
         record = record_of(committed, self._sample, dict(self._tables), column, self._maintained_s)
         self.exporter.record(record)
         self._pending.append(record)
+        for listener in self._also:
+            listener(committed)
 
     def _maintained(self, report: dict[str, Any], at_s: float) -> None:
         name, log_files = report["table"], report["log_files"]
