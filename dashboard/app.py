@@ -24,6 +24,7 @@ from dashboard.views import pipeline as pipeline_page
 from lakehouse import embedded
 from lakehouse.config.loader import load_pipeline
 from lakehouse.errors import LakehouseError
+from lakehouse.serving import beacon
 
 if TYPE_CHECKING:
     from lakehouse.config.models import Pipeline
@@ -46,7 +47,10 @@ def site(config: str) -> Site:
     """The followers and journals of this process; every session gets the same ones."""
     pipeline = load_pipeline(Path(config), embedded.environment())
     pulse = Pulse(pipeline)
-    return Site(pipeline, open_feeds(pipeline), pulse, Verdicts(pipeline, pulse))
+    feeds = open_feeds(pipeline)
+    if pipeline.metrics.dashboard:
+        beacon.serve(pipeline.metrics.dashboard, pipeline.name, {f"gold/{feed.table}": feed.follower for feed in feeds})
+    return Site(pipeline, feeds, pulse, Verdicts(pipeline, pulse))
 
 
 def main() -> None:

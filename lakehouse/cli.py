@@ -44,6 +44,10 @@ app.add_typer(broker_app, name="broker")
 app.add_typer(quarantine_app, name="quarantine")
 app.add_typer(bench_app, name="bench")
 app.add_typer(quality_app, name="quality")
+savepoint_app = typer.Typer(
+    help="A named point across all tables: make it, come back to it, fork it.", no_args_is_help=True
+)
+app.add_typer(savepoint_app, name="savepoint")
 
 PipelineFile = Annotated[Path, typer.Argument(metavar="PIPELINE", help="the pipeline's YAML file")]
 DefaultPipelineFile = Annotated[Path, typer.Option("--pipeline", help="the pipeline's YAML file")]
@@ -427,6 +431,29 @@ def torture(
         raise typer.Exit(1)
 
 
+@app.command()
+def drill(
+    pipeline: DefaultPipelineFile = _DEFAULT_PIPELINE,
+    faults: Annotated[str | None, typer.Option(help="names separated by commas; all by default")] = None,
+    rate: Annotated[float, typer.Option(min=1, help="events per second")] = 300,
+    folder: Annotated[Path | None, typer.Option(help="where everything lies, and stays; else a temporary one")] = None,
+    json_file: Annotated[Path | None, typer.Option("--json", help="keep the report as JSON here")] = None,
+    markdown: Annotated[Path | None, typer.Option(help="keep the report as Markdown here")] = None,
+) -> None:
+    """Disturb a pipeline in ten ways; each must be told by its alert within 15 s. Exit 1 where one is not."""
+    from lakehouse.drill.run import drill as run_drill
+
+    names = faults.split(",") if faults else ()
+    with stopping() as stop:
+        report = run_drill(pipeline.resolve(), faults=names, rate=rate, folder=folder, say=typer.echo, stop=stop)
+    if json_file:
+        json_file.write_text(json.dumps(asdict(report) | {"ok": report.ok}, indent=2) + "\n")
+    if markdown:
+        markdown.write_text(report.to_markdown())
+    if not report.ok:
+        raise typer.Exit(1)
+
+
 @quarantine_app.command("list")
 def quarantine_list(
     pipeline: PipelineFile,
@@ -787,6 +814,102 @@ def quality_recheck(
     typer.echo(json.dumps(asdict(checked) | {"ok": checked.ok}, indent=2) if as_json else str(checked))
     if not checked.ok:
         raise typer.Exit(1)
+
+
+SavepointName = Annotated[str, typer.Argument(metavar="NAME", help="such as before-upgrade")]
+Agreed = Annotated[bool, typer.Option("--yes", help="do it without asking")]
+
+
+@savepoint_app.command("create")
+def savepoint_create(
+    pipeline: PipelineFile,
+    name: SavepointName,
+    note: Annotated[str, typer.Option(help="why, for those who read the list")] = "",
+    *,
+    as_json: Json = False,
+) -> None:
+    """Keep the last batch that every table has, beside whatever runs; no JVM."""
+    from lakehouse import savepoints
+
+    made = savepoints.create(load(pipeline), name, note=note)
+    typer.echo(json.dumps(savepoints.to_dict(made), indent=2) if as_json else savepoints.said(made))
+
+
+@savepoint_app.command("list")
+def savepoint_list(
+    pipeline: PipelineFile,
+    gb_month: Annotated[float, typer.Option(min=0, help="price of a GB for a month, dollars")] = 0.023,
+    *,
+    as_json: Json = False,
+) -> None:
+    """List the savepoints, with what is kept on the disk for each alone."""
+    from lakehouse import savepoints
+
+    found = savepoints.listed(load(pipeline), gb_month=gb_month)
+    typer.echo(json.dumps([asdict(one) for one in found], indent=2) if as_json else savepoints.render(found))
+
+
+@savepoint_app.command("restore")
+def savepoint_restore(
+    pipeline: PipelineFile, name: SavepointName, *, yes: Agreed = False, as_json: Json = False
+) -> None:
+    """Bring every table back to a savepoint; the stream goes on from there. Exit 1 where it is not done."""
+    from lakehouse import embedded, savepoints, storage
+    from lakehouse.config.loader import load_pipeline
+    from lakehouse.lock import driver_lock, replay_lock
+
+    with embedded.borrowed() as environ:
+        model = load_pipeline(pipeline, environ)
+        root = storage.resolve_root(model.root)
+        with driver_lock(storage.checkpoint_url(model.root, model.name)), replay_lock(root, model.name):
+            plan = savepoints.plan_restore(model, name)
+            if _agreed(plan, nothing_to_do=plan.nothing_to_do, yes=yes, as_json=as_json):
+                savepoints.restore(model, name)
+
+
+@savepoint_app.command("fork")
+def savepoint_fork(
+    pipeline: PipelineFile,
+    name: SavepointName,
+    into: Annotated[
+        Path, typer.Option("--into", metavar="PIPELINE", help="file of the new pipeline, with another root")
+    ],
+    *,
+    yes: Agreed = False,
+    as_json: Json = False,
+) -> None:
+    """Make an independent pipeline that begins at a savepoint. Exit 1 where it is not done."""
+    from lakehouse import embedded, savepoints, storage
+    from lakehouse.config.loader import load_pipeline
+    from lakehouse.lock import driver_lock
+
+    with embedded.borrowed() as environ:
+        model, new = load_pipeline(pipeline, environ), load_pipeline(into, environ)
+        plan = savepoints.plan_fork(model, name, new)
+        with driver_lock(storage.checkpoint_url(new.root, new.name)):
+            if _agreed(plan, yes=yes, as_json=as_json):
+                savepoints.fork(model, name, new)
+
+
+@savepoint_app.command("drop")
+def savepoint_drop(pipeline: PipelineFile, name: SavepointName, *, yes: Agreed = False) -> None:
+    """Forget a savepoint; maintenance deletes what nothing else needs. Exit 1 where it is not done."""
+    from lakehouse import savepoints
+
+    model = load(pipeline)
+    if not (yes or typer.confirm(f"forget savepoint {name}?", default=False)):
+        raise typer.Exit(1)
+    savepoints.drop(model, name)
+
+
+def _agreed(plan: Any, *, nothing_to_do: bool = False, yes: bool, as_json: bool) -> bool:  # noqa: ANN401 - any dataclass
+    """Show a plan; whether it is to be done. A script that wants JSON is not asked. Exit 1 where nobody agrees."""
+    typer.echo(json.dumps(asdict(plan) | {"done": yes and not nothing_to_do}, indent=2) if as_json else str(plan))
+    if nothing_to_do:
+        return False
+    if not (yes or (not as_json and typer.confirm("do this?", default=False))):
+        raise typer.Exit(1)
+    return True
 
 
 def _choice(

@@ -79,6 +79,8 @@ def secrets_of(pipeline: Pipeline) -> set[str]:
     """Every value that must not be told, and what stands in quotes inside of it, as a password in a JAAS line does."""
     values = {secret.get_secret_value() for secret in pipeline.source.options.values()}
     values |= {of.url.get_secret_value() for of in pipeline.alerts.notify.values() if of.kind != "kafka"}
+    if pipeline.lineage.to is not None and pipeline.lineage.to.kind == "http":
+        values |= {pipeline.lineage.to.url.get_secret_value(), pipeline.lineage.to.token.get_secret_value()}
     return {secret for secret in values | set(_quoted(values)) if len(secret) >= _SHORTEST}
 
 

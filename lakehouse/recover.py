@@ -18,11 +18,20 @@ from deltalake.exceptions import DeltaError
 
 from lakehouse import kafka_admin, storage
 from lakehouse.chain import Former, Gap, describe, leading
-from lakehouse.errors import CheckpointError, LakehouseError, OtherTopic, SourceError, TableDamaged, TableLost
+from lakehouse.errors import (
+    CheckpointError,
+    LakehouseError,
+    OtherTopic,
+    SourceError,
+    TableDamaged,
+    TableError,
+    TableLost,
+)
 from lakehouse.sinks.delta_log import TableLog, commit_path, find_cover, find_head, table_exists
 from lakehouse.sinks.log_files import LogFiles
 from lakehouse.sinks.onepass import OnePass
 from lakehouse.sinks.replays import Replays
+from lakehouse.sinks.restores import Restores
 from lakehouse.sinks.sink import Sink, latest_ingestion, table_problems
 from lakehouse.streaming.checkpoint import Checkpoint
 from lakehouse.streaming.resume import expired, require_same_topic, require_topic, starting_offsets, truncated
@@ -128,6 +137,12 @@ def make_plan(pipeline: Pipeline) -> Plan:
         LakehouseError: what was found is nothing that a recovery can mend; the message says who can.
     """
     one_pass = _one_pass(pipeline)
+    if unfinished := Restores(one_pass.root, pipeline.name).pending():
+        raise TableError(
+            f"the restore of savepoint {unfinished.savepoint} was decided and is not in every table yet",
+            where=f"pipeline {pipeline.name}",
+            remedy="start the pipeline: it finishes the restore before anything else",
+        )
     repairs, heads, broken = _tables(one_pass)
     last = leading(heads.values())
     if last is not None:

@@ -195,6 +195,8 @@ OPS_SCHEMA = pa.schema(
         ("memory_bytes", _COUNTS),
         ("files", _COUNTS),
         ("log_files", _COUNTS),
+        ("ahead_seconds", pa.float64()),
+        ("maintained", TIMESTAMP),
     ]
 )
 """A micro-batch, or a look at a pipeline that has none: then `query_id` to `newest_event` are null. See

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -45,6 +46,14 @@ def find_store(url: str) -> ObjectStore | None:
     if not url.startswith("s3://") and not Path(url).is_dir():
         return None
     return open_store(url)
+
+
+def room(root: str) -> tuple[int, int] | None:
+    """(bytes left, bytes in all) of the disk that holds the root; None over an object store or without the folder."""
+    if "://" in root or not Path(resolve_root(root)).is_dir():
+        return None
+    usage = shutil.disk_usage(resolve_root(root))
+    return usage.free, usage.total
 
 
 def move(root: str, path: str, to: str) -> None:

@@ -6,7 +6,14 @@ import re
 from datetime import date, timedelta
 from typing import TYPE_CHECKING, NamedTuple
 
-from lakehouse.config.models import GRAINS, FreshnessAlert, LagAlert, QuarantineAlert, format_duration
+from lakehouse.config.models import (
+    GRAINS,
+    FigureAlert,
+    FreshnessAlert,
+    LagAlert,
+    QuarantineAlert,
+    format_duration,
+)
 from lakehouse.config.problems import choose
 
 if TYPE_CHECKING:
@@ -61,7 +68,7 @@ class Finding(NamedTuple):
 def check(pipeline: Pipeline) -> list[Finding]:
     """Everything that does not fit together in a pipeline whose every value is fine by itself."""
     findings = [*_root(pipeline), *_source(pipeline), *_event_time(pipeline), *_maintenance(pipeline)]
-    findings += _retention(pipeline)
+    findings += [*_retention(pipeline), *_metrics(pipeline), *_lineage(pipeline)]
     for name, rollup in pipeline.rollups.items():
         path: KeyPath = ("rollups", name)
         findings += _dimensions(pipeline, rollup, path)
@@ -244,9 +251,11 @@ def _alerts(pipeline: Pipeline) -> Iterator[Finding]:
         yield Finding(("alerts", "every"), f"every is {format_duration(alerts.every)}", "write 1s or more")
     for name, alert in alerts.rules.items():
         path: KeyPath = ("alerts", "rules", name)
-        if alert.kind == "quarantine":
+        if isinstance(alert, QuarantineAlert | FigureAlert):
             yield from _window(alert.window, _LONGEST_QUARANTINE, (*path, "window"))
-        if isinstance(alert, LagAlert | QuarantineAlert):
+        if isinstance(alert, FigureAlert):
+            yield from _figure(pipeline, alert, (*path, "figure"))
+        if isinstance(alert, LagAlert | QuarantineAlert | FigureAlert):
             continue
         rollup = pipeline.rollups.get(alert.rollup)
         if rollup is None:
@@ -260,6 +269,33 @@ def _alerts(pipeline: Pipeline) -> Iterator[Finding]:
         # The address is secret: nothing of it is told.
         if channel.kind != "kafka" and not _HTTP.fullmatch(channel.url.get_secret_value()):
             yield Finding(("alerts", "notify", name, "url"), "this is no http(s) URL", "write https://HOST/PATH")
+
+
+def _figure(pipeline: Pipeline, alert: FigureAlert, path: KeyPath) -> Iterator[Finding]:
+    """What a figure needs to be known at all: an alert that can never fire is a mistake."""
+    if alert.figure == "disk_free_bytes" and pipeline.root.startswith("s3://"):
+        yield Finding(path, "the root is an object store, which has no end", "delete the alert")
+    if alert.figure == "dashboard_behind_seconds" and not pipeline.metrics.dashboard:
+        yield Finding(
+            path, "nobody says where a dashboard can be asked", "set metrics.dashboard, such as localhost:9465"
+        )
+    if alert.figure == "unmaintained_seconds" and not pipeline.maintenance.background:
+        yield Finding(path, "the driver does not maintain the tables, so it cannot tell", "set maintenance.background")
+
+
+def _lineage(pipeline: Pipeline) -> Iterator[Finding]:
+    lineage = pipeline.lineage
+    if lineage.every < _SHORTEST_PASS:
+        yield Finding(("lineage", "every"), f"every is {format_duration(lineage.every)}", "write 1s or more")
+    if lineage.to is not None and lineage.to.kind == "http" and not _HTTP.fullmatch(lineage.to.url.get_secret_value()):
+        yield Finding(("lineage", "to", "url"), "this is no http(s) URL", "write https://HOST/PATH")
+
+
+def _metrics(pipeline: Pipeline) -> Iterator[Finding]:
+    address = pipeline.metrics.dashboard
+    match = _SERVER.fullmatch(address)
+    if address and (match is None or "://" in address or not 0 < int(match["port"]) <= _LAST_PORT):
+        yield Finding(("metrics", "dashboard"), f"{address!r} is no address", "write host:port, such as localhost:9465")
 
 
 def _alert(alert: AnyAlert, rollup: Rollup, path: KeyPath) -> Iterator[Finding]:

@@ -308,6 +308,13 @@ class Metrics(Model):
         min_length=1,
         description="address that the endpoint listens on; the default is reached from this machine alone",
     )
+    dashboard: str = Field(
+        default="",
+        description=(
+            "host:port at which a dashboard's process tells how far it is behind, and where alerts ask; "
+            "empty: it opens no port"
+        ),
+    )
     keep: Duration = Field(
         default=timedelta(days=7),
         description="how long the rows of `_ops/NAME`, its alerts and `_quality/NAME_observed` are kept at least",
@@ -407,8 +414,33 @@ class BurnRateAlert(Alert):
     where: Where = Field(default_factory=dict, description=_WHERE)
 
 
+FigureName = Literal[
+    "kafka_unreachable_seconds",
+    "silent_seconds",
+    "unmaintained_seconds",
+    "commit_seconds",
+    "clock_ahead_seconds",
+    "late_share",
+    "suite_change_share",
+    "disk_free_bytes",
+    "dashboard_behind_seconds",
+]
+
+
+class FigureAlert(Alert):
+    """A figure of the pipeline itself lies above or below a limit."""
+
+    kind: Literal["figure"] = Field(description="a figure of the pipeline itself lies above or below a limit")
+    figure: FigureName = Field(description="which one; docs/operations.md says what each measures")
+    when: Literal["above", "below"] = Field(default="above", description="on which side of the limit it fires")
+    limit: float = Field(description="a number in the unit that the figure's name ends with")
+    window: Duration = Field(
+        default=timedelta(minutes=1), description="how much time up to now a mean or a share is taken over"
+    )
+
+
 AnyAlert = Annotated[
-    ThresholdAlert | AbsenceAlert | FreshnessAlert | LagAlert | QuarantineAlert | BurnRateAlert,
+    ThresholdAlert | AbsenceAlert | FreshnessAlert | LagAlert | QuarantineAlert | BurnRateAlert | FigureAlert,
     Field(discriminator="kind"),
 ]
 
@@ -451,6 +483,40 @@ class Alerts(Model):
     notify: dict[Name, AnyChannel] = Field(default_factory=dict, description="name → where every alert is sent")
 
 
+class HttpReceiver(Model):
+    """POST of each event, as Marquez, DataHub and others take it."""
+
+    kind: Literal["http"] = Field(description="POST of each event")
+    url: SecretUrl = Field(description="http or https, with its path, such as …/api/v1/lineage; secret, never printed")
+    token: SecretStr = Field(
+        default=SecretStr(""), description="sent as `Authorization: Bearer`; secret, never printed; none by default"
+    )
+
+
+class FileReceiver(Model):
+    """A line for each event at the end of a file."""
+
+    kind: Literal["file"] = Field(description="a line for each event at the end of a file")
+    path: Path = Field(description="the file, made where it is missing")
+
+
+class ConsoleReceiver(Model):
+    """A line for each event on standard error."""
+
+    kind: Literal["console"] = Field(description="a line for each event on standard error")
+
+
+Receiver = Annotated[HttpReceiver | FileReceiver | KafkaChannel | ConsoleReceiver, Field(discriminator="kind")]
+
+
+class Lineage(Model):
+    """OpenLineage events about the running pipeline."""
+
+    to: Receiver | None = Field(default=None, description="where they are sent; without it there are none")
+    namespace: str = Field(default="lakehouse", min_length=1, description="namespace of the job")
+    every: Duration = Field(default=timedelta(minutes=1), description="from one RUNNING event to the next; 1s at least")
+
+
 class Pipeline(Model):
     """One pipeline: one stream of events and every table made from it."""
 
@@ -470,6 +536,7 @@ class Pipeline(Model):
     )
     metrics: Metrics = Field(default=Metrics(), description="where its figures can be read")
     alerts: Alerts = Field(default=Alerts(), description="what a person has to be told, and how")
+    lineage: Lineage = Field(default=Lineage(), description="OpenLineage events about it")
 
     def keep(self, rows: str, rollup: str | None = None) -> timedelta | None:
         """How long a table keeps its rows; None for ever.

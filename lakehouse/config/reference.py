@@ -20,13 +20,18 @@ from lakehouse.config.models import (
     AvailableNow,
     BurnRateAlert,
     BurnWindow,
+    ConsoleReceiver,
     CountMetric,
     DistinctMetric,
     EventField,
     EventTime,
+    FigureAlert,
+    FileReceiver,
     FreshnessAlert,
+    HttpReceiver,
     KafkaChannel,
     LagAlert,
+    Lineage,
     Maintenance,
     Metrics,
     Model,
@@ -77,9 +82,15 @@ _SECTIONS: tuple[tuple[str, type[Model]], ...] = (
     ("alerts.rules.NAME: quarantine", QuarantineAlert),
     ("alerts.rules.NAME: burn_rate", BurnRateAlert),
     ("alerts.rules.NAME.windows", BurnWindow),
+    ("alerts.rules.NAME: figure", FigureAlert),
     ("alerts.notify.NAME: webhook", WebhookChannel),
     ("alerts.notify.NAME: slack", SlackChannel),
     ("alerts.notify.NAME: kafka", KafkaChannel),
+    ("lineage", Lineage),
+    ("lineage.to: http", HttpReceiver),
+    ("lineage.to: file", FileReceiver),
+    ("lineage.to: kafka", KafkaChannel),
+    ("lineage.to: console", ConsoleReceiver),
 )
 _PLAIN = {
     str: "text",
@@ -182,8 +193,8 @@ _RULES = f"""## Rules for the whole file
 
 {(interpolation.__doc__ or "").split(chr(10), 2)[2].strip()}
 
-`${{file:…}}` may stand only under `source.options` and as a `url` below `alerts.notify`, whose values are never
-printed. Keys are not replaced.
+`${{file:…}}` may stand only under `source.options` and as a `url` or `token` below `alerts.notify` and `lineage.to`,
+whose values are never printed. Keys are not replaced.
 """
 
 

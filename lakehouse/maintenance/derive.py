@@ -149,6 +149,15 @@ def derive(
     return log.derive(cover, adds)
 
 
+def merge_files(derivation: Derivation, store: ObjectStore, files: list[LiveFile], target_bytes: int) -> list[Add]:
+    """Files of the source, in any store, as new files of the derived table; no commit names them yet.
+
+    Raises:
+        UnreadableFileError: a file is missing or damaged.
+    """
+    return _write(_merged(store, derivation, files), derivation, target_bytes) if files else []
+
+
 def uncovered(source: TableView, target: TableView | None) -> tuple[int, set[str]]:
     """What the next derivation still reads of its source: all commits after a version, and the files gained by them.
 

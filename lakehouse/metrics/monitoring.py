@@ -125,6 +125,24 @@ PANELS: tuple[Panel, ...] = (
         "Alerts of the pipeline's own file.",
     ),
     Panel(
+        "Clocks",
+        "s",
+        ((f"{c.CLOCK_AHEAD.name}{_ONE}", "ahead of the driver's clock"),),
+        "Events or Kafka's times that lie in the future: a clock is wrong somewhere.",
+    ),
+    Panel(
+        "Disk",
+        "bytes",
+        ((f"{c.DISK_FREE.name}{_ONE}", "free"), (f"{c.DISK_SIZE.name}{_ONE}", "size")),
+        "Of the tables' root. Maintenance writes merged files beside the old ones before it deletes those.",
+    ),
+    Panel(
+        "Dashboards",
+        "s",
+        ((f"max by (table) ({c.DASHBOARD_BEHIND.name}{_ONE})", "{{table}}"),),
+        "Since the dashboard's process that is furthest behind had the newest version of a table.",
+    ),
+    Panel(
         "Trouble",
         "short",
         (
@@ -210,6 +228,38 @@ RULES: tuple[Rule, ...] = (
         "warning",
         "{{ $labels.table }} has {{ $value }} live files.",
         "maintenance",
+    ),
+    Rule(
+        "LakehouseSlowCommits",
+        f'histogram_quantile(0.5, sum by (le, pipeline) (rate({c.BATCH_SECONDS.series[0]}{{phase="commit"}}[5m]))) > 1',
+        "2m",
+        "warning",
+        "Half of the batches of {{ $labels.pipeline }} take more than {{ $value | humanizeDuration }} to commit.",
+        "slow_storage",
+    ),
+    Rule(
+        "LakehouseClockAhead",
+        f"{c.CLOCK_AHEAD.name} > 5",
+        "1m",
+        "warning",
+        "Events of {{ $labels.pipeline }} lie {{ $value | humanizeDuration }} ahead of the driver's clock.",
+        "clock",
+    ),
+    Rule(
+        "LakehouseDiskNearlyFull",
+        f"{c.DISK_FREE.name} / {c.DISK_SIZE.name} < 0.1",
+        "1m",
+        "critical",
+        "{{ $value | humanizePercentage }} of the disk of {{ $labels.pipeline }} are left.",
+        "disk",
+    ),
+    Rule(
+        "LakehouseDashboardBehind",
+        f"max by (pipeline, table) ({c.DASHBOARD_BEHIND.name}) > 10",
+        "1m",
+        "warning",
+        "A dashboard of {{ $labels.pipeline }} shows {{ $labels.table }} as of {{ $value | humanizeDuration }} ago.",
+        "dashboard",
     ),
     Rule(
         "LakehouseFiguresLeftOut",

@@ -86,7 +86,8 @@ class Follower:
         self._files: dict[str, float] = {}
         """path → last window, seconds since 1970, of the live files whose rows are in the buckets."""
         self._generation = 0
-        self._last_step = self._last_progress = clock()
+        self._last_step = self._last_progress = self.current_s = clock()
+        """`current_s`: when the thread last had the newest version, seconds since 1970 UTC."""
         self._changed = threading.Condition()
         self._stop = threading.Event()
         self._thread: threading.Thread | None = None
@@ -166,7 +167,7 @@ class Follower:
             delay = self.poll_s
             try:
                 self.step()
-                failures = 0
+                failures, self.current_s = 0, self._clock()
                 if self._snapshot.problem is not None:
                     self._publish(replace(self._snapshot, problem=None))
             except Exception as error:  # noqa: BLE001 - the thread must outlive any failure and show it

@@ -19,6 +19,7 @@ from lakehouse.sinks.delta_log import TableLog, add_replay_columns, require_colu
 from lakehouse.sinks.files import write_file
 from lakehouse.sinks.onepass import OBSERVED
 from lakehouse.sinks.replays import Replays, reached
+from lakehouse.sinks.restores import Restores
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterable, Iterator, Mapping
@@ -43,7 +44,7 @@ class Sink:
 
     @classmethod
     def open(cls, one_pass: OnePass, *, joining: Collection[str] = ()) -> Sink:
-        """Open every table, made where missing, and finish a batch and a replay that had reached only some of them.
+        """Open every table, made where missing; finish a restore, a batch and a replay that had reached only some.
 
         Both are finished in every table that they name, before the pipeline's file is looked at: also in one that
         the file no longer has, or has with other columns. A table that joins does so after that: what silver holds
@@ -57,6 +58,7 @@ class Sink:
             TableError: where a table is damaged, lost, or another one stands in its place.
             ChainError: where the tables' last batches cannot be of one history.
         """
+        Restores(one_pass.root, one_pass.pipeline.name).finish()
         schemas = one_pass.schemas()
         retention = one_pass.pipeline.maintenance.retention
         replays = Replays(one_pass.root, one_pass.pipeline)
