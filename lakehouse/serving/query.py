@@ -7,6 +7,7 @@ question at the same versions is answered once. No Spark, no JVM, nothing writte
 
 from __future__ import annotations
 
+import math
 import threading
 import time
 from collections import OrderedDict
@@ -22,7 +23,7 @@ from deltalake.exceptions import DeltaError, TableNotFoundError
 
 from lakehouse.config.models import format_duration, parse_duration
 from lakehouse.config.problems import choose
-from lakehouse.errors import ConfigError, TableError, TooStale
+from lakehouse.errors import ConfigError, TableError, TooSlow, TooStale
 from lakehouse.rollups.merge import merge_by
 from lakehouse.rollups.partials import GRAIN_US, window_of
 from lakehouse.schemas import TIMESTAMP, gold_schema
@@ -34,7 +35,7 @@ from lakehouse.storage import resolve_root
 if TYPE_CHECKING:
     from collections.abc import Callable, Hashable, Iterable, Sequence
 
-    from lakehouse.config.models import AnyMetric, Pipeline
+    from lakehouse.config.models import AnyMetric, Pipeline, Rollup
     from lakehouse.serving.history import Part
 
 EVENTS = "events"
@@ -115,7 +116,7 @@ class Use:
         segment: the part and its grain.
         table: such as `gold/clicks_by_page_1m`; version: of it.
         tail: whether only what the table gained since the coarser one was derived; else its live files.
-        files: that may hold rows of the part.
+        files: that may hold rows of the part; rows: in them.
     """
 
     segment: Segment
@@ -123,6 +124,29 @@ class Use:
     version: int
     tail: bool
     files: int
+    rows: int
+
+
+@dataclass(frozen=True)
+class Prospect:
+    """What is known of an answer before it is made.
+
+    Attributes:
+        uses: which tables will answer which part of the range.
+        versions: as in `Answer`.
+        batch_ms: as in `Answer`.
+        cached: whether the answer is known already.
+    """
+
+    uses: tuple[Use, ...]
+    versions: tuple[tuple[str, str, int], ...]
+    batch_ms: int | None
+    cached: bool
+
+    @property
+    def rows(self) -> int:
+        """That have to be read at most."""
+        return 0 if self.cached else sum(use.rows for use in self.uses)
 
 
 @dataclass(frozen=True)
@@ -235,37 +259,46 @@ class Rollups:
         self._answers: _Lru[tuple[Any, ...], Answer] = _Lru(_ANSWERS)
         self._parts: _Lru[tuple[Any, ...], pa.Table] = _Lru(_CACHED_BYTES, lambda rows: int(rows.nbytes) + 1)
 
-    def ask(self, query: Query) -> Answer:
+    def ask(self, query: Query, *, until_s: float = math.inf) -> Answer:
         """The answer of the tables as they are now.
+
+        Args:
+            query: the question.
+            until_s: when the answer is no longer of use, by `time.monotonic`; looked at before each file is read.
 
         Raises:
             ConfigError: the question names what does not exist, or rows that no grain has.
             TooStale: the last batch is further back than the question allows.
+            TooSlow: it took until `until_s`.
             TableError: a table cannot be read, or there is none yet.
         """
         began = time.perf_counter()
         self._check(query)
         try:
-            return self._answer(query, self._pin(query), began)
+            return self._answer(query, self._pin(query), began, until_s)
         except TableError:
             # A file may have been replaced and vacuumed since its table was opened.
             with self._lock:
                 self._pins.clear()
-            return self._answer(query, self._pin(query), began)
+            return self._answer(query, self._pin(query), began, until_s)
 
-    def explain(self, query: Query) -> tuple[Use, ...]:
-        """Which tables would answer which part of the range. Reads logs only; raises as `ask`."""
+    def look(self, query: Query) -> Prospect:
+        """What can be said of the answer without making it. Reads logs only; raises as `ask`."""
         self._check(query)
-        return self._uses(self._pin(query), query)
-
-    def _answer(self, query: Query, history: History, began: float) -> Answer:
+        history = self._pin(query)
         finest = next(iter(history.tables.values()))
         self._require_fresh(query, finest)
-        key = (replace(query, max_staleness=None), history.versions)
+        known = self._answers.get(_key(query, history)) is not None
+        return Prospect(self._uses(history, query), history.versions, finest.batch_ms, known)
+
+    def _answer(self, query: Query, history: History, began: float, until_s: float) -> Answer:
+        finest = next(iter(history.tables.values()))
+        self._require_fresh(query, finest)
+        key = _key(query, history)
         if known := self._answers.get(key):
             return replace(known, cached=True, seconds=time.perf_counter() - began)
         uses = self._uses(history, query)
-        rows = self._rows(history, query)
+        rows = self._rows(history, query, until_s)
         answer = Answer(rows, uses, history.versions, finest.batch_ms, time.perf_counter() - began)
         self._answers.put(key, answer)
         return answer
@@ -276,13 +309,20 @@ class Rollups:
 
     def _uses(self, history: History, query: Query) -> tuple[Use, ...]:
         return tuple(
-            Use(segment, source.table.name, source.table.version, number > 0, files)
+            Use(
+                segment,
+                source.table.name,
+                source.table.version,
+                number > 0,
+                len(parts),
+                sum(part.rows for part in parts),
+            )
             for segment in self._segments(history, query)
             for number, source in enumerate(history.sources(segment.grain))
-            if (files := sum(part.may_hold(segment.start_us, segment.end_us) for part in source.parts))
+            if (parts := [part for part in source.parts if part.may_hold(segment.start_us, segment.end_us)])
         )
 
-    def _rows(self, history: History, query: Query) -> pa.Table:
+    def _rows(self, history: History, query: Query, until_s: float) -> pa.Table:
         rollup, fields = self._pipeline.rollups[query.rollup], self._pipeline.source.fields
         needed = {name for measure in query.measures for name in (measure.metric, measure.over)}
         metrics = [metric for metric in rollup.metrics if metric.name in needed]
@@ -290,11 +330,17 @@ class Rollups:
         whole = gold_schema(rollup, fields)
         columns = {"window_start", EVENTS, *selected, *(metric.name for metric in metrics)}
         schema = pa.schema([each for each in whole if each.name in columns])
+
+        def read(held: Held, part: Part, schema: pa.Schema) -> pa.Table:
+            _require_time(until_s)
+            return self._read(held, part, schema)
+
         found = [schema.empty_table()]
         for segment in self._segments(history, query):
             sources = history.sources(segment.grain)
             bounds = {"start_us": segment.start_us, "end_us": segment.end_us}
-            found.append(read_rows(sources, schema, **bounds, read=self._read))
+            found.append(read_rows(sources, schema, **bounds, read=read))
+        _require_time(until_s)
         rows = _filtered(pa.concat_tables(found), query.filters)
         rows = rows.set_column(0, schema.field(0), _windows(rows, query))
         rows = rows.select(["window_start", *query.dimensions, EVENTS, *(metric.name for metric in metrics)])
@@ -363,7 +409,7 @@ class Rollups:
         if query.rollup not in rollups:
             raise ConfigError(f"there is no rollup {query.rollup}", remedy=choose(query.rollup, rollups, "there are"))
         rollup = rollups[query.rollup]
-        kinds = {EVENTS: "count"} | {metric.name: metric.type for metric in rollup.metrics}
+        kinds = measure_names(rollup)
         for name in (*query.dimensions, *(name for name, _ in query.filters)):
             if name not in rollup.dimensions:
                 remedy = choose(name, rollup.dimensions, "the dimensions are")
@@ -374,6 +420,24 @@ class Rollups:
             _check_measure(measure, kinds)
         if query.start_us >= query.end_us or (query.step_us is not None and query.step_us <= 0):
             raise ConfigError("the range or its windows are empty", remedy="let it end after it begins")
+
+
+def measure_names(rollup: Rollup) -> dict[str, str]:
+    """What may be asked of a rollup: name → type of the metric."""
+    return {EVENTS: "count"} | {metric.name: metric.type for metric in rollup.metrics}
+
+
+def _key(query: Query, history: History) -> tuple[Any, ...]:
+    """What an answer depends on."""
+    return replace(query, max_staleness=None), history.versions
+
+
+def _require_time(until_s: float) -> None:
+    if time.monotonic() > until_s:
+        raise TooSlow(
+            "the question was not answered within the time that it had",
+            remedy="ask for a shorter range, wider windows or fewer dimensions, or try again later",
+        )
 
 
 def _check_measure(measure: Measure, kinds: dict[str, str]) -> None:
@@ -395,8 +459,10 @@ def _filtered(rows: pa.Table, filters: Iterable[tuple[str, frozenset[Any]]]) -> 
         kind = rows.schema.field(name).type
         try:
             wanted = pa.array(sorted(values, key=str), kind)
-        except (pa.ArrowException, OverflowError) as error:
-            raise ConfigError(f"a value for {name} does not fit its type, {kind}", remedy=str(error)) from None
+        except (pa.ArrowException, OverflowError):
+            raise ConfigError(
+                f"a value for {name} does not fit its type, {kind}", remedy="write a value of it"
+            ) from None
         rows = rows.filter(pc.is_in(rows[name], value_set=wanted))
     return rows
 
