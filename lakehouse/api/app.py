@@ -5,6 +5,7 @@
     GET /v1/rollups                     dimensions, metrics and grains, with the error of each sketch
     GET /v1/rollups/NAME/answer?…       an answer, as JSON or Arrow
     GET /v1/rollups/NAME/explain?…      what would answer it
+    GET /v1/rollups/NAME/revisions      what came late within the last minutes
     GET /openapi.json                   all of this for programs
 
 An answer is that of certain versions of tables. Its ETag says so, and a client that has it already is told as much
@@ -36,7 +37,7 @@ from lakehouse.api.problems import Problem, problem_of, unexpected
 from lakehouse.errors import ConfigError, LakehouseError, TableError
 from lakehouse.schemas import gold_schema
 from lakehouse.serving.history import grains_of
-from lakehouse.serving.query import EVENTS, Measure, Query, Rollups
+from lakehouse.serving.query import EVENTS, REVISED, Measure, Query, Rollups
 from lakehouse.serving.tables import list_tables
 
 if TYPE_CHECKING:
@@ -87,6 +88,7 @@ def application(pipeline: Pipeline, *, hosts: Collection[str] = LOOPBACK, limits
             ("/v1/rollups", api.rollups),
             ("/v1/rollups/{rollup}/answer", api.answer),
             ("/v1/rollups/{rollup}/explain", api.explain),
+            ("/v1/rollups/{rollup}/revisions", api.revisions),
             ("/openapi.json", api.openapi),
         )
     ]
@@ -173,6 +175,21 @@ class _Api:
         }
         return _json(told, fresh=True)
 
+    async def revisions(self, request: Request) -> Response:
+        """How much came late within the last minutes, by how late, and into which windows."""
+        name = self._named(request)
+        found = await self._light.run(lambda _: self._rollups.revised(name))
+        windows = found.rows.group_by("window_start").aggregate([("events", "sum")]).sort_by("window_start")
+        told = {
+            "since": _moment(found.since_ms),
+            "by_lateness": found.by_lateness(),
+            "windows": [
+                {"window_start": row["window_start"], "events": row["events_sum"]}
+                for row in windows.slice(max(0, windows.num_rows - self._limits.most_rows)).to_pylist()
+            ],
+        }
+        return _json(told, fresh=True)
+
     async def answer(self, request: Request) -> Response:
         """The answer, or that the client has it already."""
         query, kind = self._query(request), _media_type(request)
@@ -206,11 +223,14 @@ class _Api:
         return self._heavy if prospect.rows > self._limits.heavy_rows else self._light
 
     def _query(self, request: Request) -> Query:
-        name = request.path_params["rollup"]
+        return questions.parse(self._pipeline, self._named(request), request.query_params.multi_items())
+
+    def _named(self, request: Request) -> str:
+        name: str = request.path_params["rollup"]
         if name not in self._pipeline.rollups:
             known = ", ".join(self._pipeline.rollups) or "none"
             raise HTTPException(HTTPStatus.NOT_FOUND, f"there is no such rollup; the rollups are {known}")
-        return questions.parse(self._pipeline, name, request.query_params.multi_items())
+        return name
 
     def _grains(self, rollup: str) -> list[tuple[str, str]]:
         return grains_of(self._pipeline, rollup)
@@ -221,7 +241,14 @@ class _Api:
         told = {metric.name: dict(columns.field(metric.name).metadata or {}) for metric in rollup.metrics}
         return {
             "dimensions": {each: fields[each].type for each in rollup.dimensions},
-            "metrics": {EVENTS: {"type": "count", "meaning": "number of events, exact"}}
+            "metrics": {
+                EVENTS: {"type": "count", "meaning": "number of events, exact"},
+                REVISED: {"type": "count", "meaning": "events of them that came long after their window's end, lately"},
+            }
+            | {
+                name: {"type": "ratio", "meaning": f"{ratio.of} by {ratio.over}"}
+                for name, ratio in rollup.ratios.items()
+            }
             | {
                 metric.name: {"type": metric.type, "meaning": told[metric.name][b"comment"].decode()}
                 | ({"error": float(error)} if (error := told[metric.name].get(b"lakehouse.error")) else {})

@@ -48,6 +48,12 @@ def document(pipeline: Pipeline) -> dict[str, Any]:
             "/v1/rollups/{rollup}/explain": _path(
                 "Which tables would answer which part of the range", "Plan", ("400", "404", "503", "504"), question
             ),
+            "/v1/rollups/{rollup}/revisions": _path(
+                "What came long after its window's end, within the last minutes before the last batch",
+                "Revisions",
+                ("404", "503", "504"),
+                [_rollup_parameter(pipeline)],
+            ),
             "/openapi.json": _path("This document", "Document", ()),
         },
         "components": {"schemas": _SCHEMAS},
@@ -180,6 +186,16 @@ _SCHEMAS: dict[str, Any] = {
             "rows_to_read": {"type": "integer"},
             "cached": {"type": "boolean"},
             "lane": {"enum": ["light", "heavy"]},
+        }
+    ),
+    "Revisions": _object(
+        {
+            "since": _MOMENT,
+            "by_lateness": _VERSIONS,
+            "windows": {
+                "type": "array",
+                "items": _object({"window_start": _MOMENT, "events": {"type": "integer"}}),
+            },
         }
     ),
     "Problem": _object(

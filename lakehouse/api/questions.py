@@ -46,7 +46,12 @@ class Parameter:
 PARAMETERS = {
     each.name: each
     for each in (
-        Parameter("measure", "`events`, METRIC, METRIC@0.99 or METRIC/METRIC; at least one", 32, "events"),
+        Parameter(
+            "measure",
+            "`events`, METRIC, METRIC@0.99, METRIC@10 (of type top) or METRIC/METRIC; at least one",
+            32,
+            "events",
+        ),
         Parameter("by", "a dimension to split by", 16, ""),
         Parameter("where", "DIMENSION=VALUE; several values of a dimension are any of them", 1_000, ""),
         Parameter("from", "the moment where the range begins, such as 2026-01-31T12:00:00Z", 1, ""),
