@@ -246,6 +246,33 @@ def ask(
 
 
 @app.command()
+def serve(
+    pipeline: PipelineFile,
+    port: Annotated[int, typer.Option(min=0, max=65_535, help="0: any free one")] = 8_600,
+    address: Annotated[str, typer.Option(help="that it listens on; the default is reached from this machine alone")] = (
+        "127.0.0.1"
+    ),
+    host: Annotated[list[str] | None, typer.Option(help="a name by which it may be asked; again for more")] = None,
+    deadline: Annotated[str, typer.Option(help="how long a question may take")] = "10s",
+) -> None:
+    """Answer questions to the rollups over HTTP, as JSON or Arrow, until Ctrl-C; read only, no JVM."""
+    from lakehouse.api.app import Limits
+    from lakehouse.api.server import serve as answer
+
+    limits = Limits(deadline_s=duration(deadline))
+    with stopping() as stop:
+        answer(
+            load(pipeline),
+            stop,
+            address=address,
+            port=port,
+            hosts=host or (),
+            limits=limits,
+            on_start=lambda url: typer.echo(f"{url}/openapi.json"),
+        )
+
+
+@app.command()
 def reconcile(pipeline: PipelineFile, *, as_json: Json = False) -> None:
     """Compare the topic with the tables: the missing, the doubled, the rollups against silver. Exit 1 if any differ."""
     from lakehouse import embedded

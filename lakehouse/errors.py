@@ -24,6 +24,8 @@
   x DeliveryError                exit 1    a receiver did not take a notification
   x ReconcileError               exit 1    topic and tables cannot be compared
   x TooStale                     exit 75   the tables are further behind than the question allows
+  x TooSlow                      exit 75   a question was not answered within the time that it had
+  x TooBusy                      exit 75   as many questions as may be at once are being answered already
 """
 
 from __future__ import annotations
@@ -155,6 +157,20 @@ class ReconcileError(LakehouseError):
 
 class TooStale(LakehouseError):
     """The tables are further behind than the question allows; later they may not be."""
+
+    exit_code = 75
+    retriable = True
+
+
+class TooSlow(LakehouseError):
+    """A question was not answered within the time that it had; a narrower one may be, or the same one later."""
+
+    exit_code = 75
+    retriable = True
+
+
+class TooBusy(LakehouseError):
+    """As many questions as may be at once are being answered or wait already."""
 
     exit_code = 75
     retriable = True

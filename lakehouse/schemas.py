@@ -84,6 +84,11 @@ LINEAGE = pa.struct(
 REPLAY_COLUMNS = ("_replayed_from", "_attempts")
 """Columns that only a replay fills. Files without them are whole, and a table that lacks one is given it."""
 
+MOMENTS = pa.struct([("values", pa.int64()), ("mean", pa.float64()), ("m2", pa.float64())])
+"""What a mean and a variance are made of: `m2` is the sum of the squared deviations from the mean. With no value all
+three are 0."""
+MERGE_KEY = "lakehouse.merge"
+"""Key of a gold column's metadata: how its partials become one, for readers that do not know the pipeline's file."""
 
 _DEVIATIONS = 2
 """Standard deviations of the stated error of a distinct count: 95 %."""
@@ -128,24 +133,39 @@ def gold_schema(rollup: Rollup, fields: dict[str, EventField]) -> pa.Schema:
 
 
 def _described(metric: AnyMetric) -> dict[str, str]:
-    """Metadata of a metric's field; `comment` is what SQL engines show."""
+    """Metadata of a metric's field: what it is (`comment`, as SQL engines show it), how exact, and how it merges."""
     match metric.type:
+        case "distinct" if metric.sketch == "bitmap":
+            return {"comment": "bitmap of values from 0 to 32767, exact", MERGE_KEY: "bitmap"}
+        case "distinct" if metric.sketch == "theta":
+            error, merge = _DEVIATIONS / (2**metric.lg_k - 1) ** 0.5, "theta"
+            sketch = f"Theta sketch, lg_k {metric.lg_k}: merged counts are within {error:.2%} with 95 % confidence"
+        case "top":
+            error, merge = datasketches.frequent_strings_sketch.get_epsilon_for_lg_size(metric.lg_k), "top"
+            sketch = (
+                f"frequent-items sketch, lg_k {metric.lg_k}: a count is within {error:.2%} of all events, for certain"
+            )
+        case "mean" | "variance":
+            return {
+                "comment": "number, mean and squared deviations of the values, in double precision",
+                MERGE_KEY: "moments",
+            }
         case "distinct":
             bounds = (
                 abs(datasketches.hll_sketch.get_rel_err(upper, True, metric.lg_k, _DEVIATIONS))
                 for upper in (True, False)
             )
-            error = max(bounds)
+            error, merge = max(bounds), "hll"
             sketch = f"HLL sketch, lg_k {metric.lg_k}: merged counts are within {error:.2%} with 95 % confidence"
         case "quantiles":
             # Of one rank, not of the mass between two.
-            error = datasketches.kll_doubles_sketch.get_normalized_rank_error(metric.k, False)
+            error, merge = datasketches.kll_doubles_sketch.get_normalized_rank_error(metric.k, False), "kll"
             sketch = f"KLL sketch, k {metric.k}: the rank of a quantile is within {error:.2%} with 99 % confidence"
         case "sum":
-            return {"comment": "sum, in double precision"}
+            return {"comment": "sum, in double precision", MERGE_KEY: "sum"}
         case "count" | "min" | "max":
-            return {"comment": f"{metric.type}, exact"}
-    return {"comment": f"DataSketches {sketch}", "lakehouse.error": f"{error:.6f}"}
+            return {"comment": f"{metric.type}, exact", MERGE_KEY: "sum" if metric.type == "count" else metric.type}
+    return {"comment": f"DataSketches {sketch}", "lakehouse.error": f"{error:.6f}", MERGE_KEY: merge}
 
 
 def metric_type(metric: AnyMetric) -> pa.DataType:
@@ -155,7 +175,9 @@ def metric_type(metric: AnyMetric) -> pa.DataType:
             return pa.int64()
         case "sum" | "min" | "max":
             return pa.float64()
-        case "quantiles" | "distinct":
+        case "mean" | "variance":
+            return MOMENTS
+        case "quantiles" | "distinct" | "top":
             return pa.binary()
 
 

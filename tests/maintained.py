@@ -86,13 +86,14 @@ class Stream:
     changes: dict[str, Any] = field(default_factory=dict)
     grains: tuple[str, ...] = ("1s",)
     retention: list[dict[str, str]] = field(default_factory=list)
+    metrics: list[dict[str, Any]] = field(default_factory=list)
     sent: int = 0
     batches: int = 0
 
     def __post_init__(self) -> None:
         settings = {"retention": "5m", "min_age": "10s", "checkpoint_every": 10, **self.changes}
         self.pipeline: Pipeline = small_pipeline(
-            self.root, grains=self.grains, maintenance=settings, retention=self.retention
+            self.root, grains=self.grains, metrics=self.metrics, maintenance=settings, retention=self.retention
         )
         self.one_pass = OnePass(str(self.root), self.pipeline, {})
         self.rollup = self.pipeline.rollups["by_page"]

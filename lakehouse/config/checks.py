@@ -13,13 +13,14 @@ from lakehouse.config.models import (
     LagAlert,
     QuarantineAlert,
     format_duration,
+    is_live,
 )
 from lakehouse.config.problems import choose
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
-    from lakehouse.config.models import AnyAlert, AnyMetric, Pipeline, Rollup, Where
+    from lakehouse.config.models import AnyAlert, AnyMetric, Pipeline, Rollup, ThresholdAlert, Where
     from lakehouse.config.problems import KeyPath
 
 GOLD_COLUMNS = ("window_start", "events", "min_event_time", "max_event_time", "_batch_id")
@@ -27,6 +28,8 @@ GOLD_COLUMNS = ("window_start", "events", "min_event_time", "max_event_time", "_
 DIMENSION_TYPES = ("string", "integer", "long", "boolean", "date")
 NUMBER_TYPES = ("integer", "long", "double")
 DISTINCT_TYPES = ("string", "integer", "long")
+_LEAST_THETA, _MOST_THETA = 5, 16
+"""lg_k of a theta sketch: the library's least, and half a MiB a row."""
 _RANGE = {"integer": 2**31, "long": 2**63}
 """Smallest absolute value that no longer fits a positive number of the type."""
 
@@ -77,6 +80,7 @@ def check(pipeline: Pipeline) -> list[Finding]:
         findings += _metric_names(rollup, (*path, "metrics"))
         for index, metric in enumerate(rollup.metrics):
             findings += _metric(pipeline, metric, (*path, "metrics", index))
+        findings += _ratios(rollup, (*path, "ratios"))
     return [*findings, *_alerts(pipeline)]
 
 
@@ -217,11 +221,32 @@ def _metric_names(rollup: Rollup, path: KeyPath) -> Iterator[Finding]:
 
 def _metric(pipeline: Pipeline, metric: AnyMetric, path: KeyPath) -> Iterator[Finding]:
     if metric.type == "distinct":
-        yield from _field(pipeline, metric.column, (*path, "column"), DISTINCT_TYPES, "counted by its distinct values")
+        types = DISTINCT_TYPES[1:] if metric.sketch == "bitmap" else DISTINCT_TYPES
+        yield from _field(pipeline, metric.column, (*path, "column"), types, "counted by its distinct values")
+        if metric.sketch == "theta" and not _LEAST_THETA <= metric.lg_k <= _MOST_THETA:
+            here = (*path, "lg_k")
+            yield Finding(
+                here, f"a theta sketch has no lg_k of {metric.lg_k}", f"write {_LEAST_THETA} to {_MOST_THETA}"
+            )
+    elif metric.type == "top":
+        yield from _field(pipeline, metric.column, (*path, "column"), ("string",), "counted by its values")
     elif metric.type != "count":
         yield from _field(pipeline, metric.column, (*path, "column"), NUMBER_TYPES, f"the input of {metric.type}")
     for name, wanted in metric.where.items():
         yield from _condition(pipeline, name, wanted, (*path, "where", name))
+
+
+def _ratios(rollup: Rollup, path: KeyPath) -> Iterator[Finding]:
+    kinds = {"events": "count"} | {metric.name: metric.type for metric in rollup.metrics}
+    numbers = [name for name, kind in kinds.items() if kind not in ("quantiles", "top")]
+    for name, ratio in rollup.ratios.items():
+        if name in kinds or name in rollup.dimensions or name in GOLD_COLUMNS:
+            what = f"{name} is the name of a column already"
+            yield Finding((*path, name), what, "choose another name", at_key=True)
+        for key, metric in (("of", ratio.of), ("over", ratio.over)):
+            if metric not in numbers:
+                remedy = choose(metric, numbers, "the metrics that are numbers are")
+                yield Finding((*path, name, key), f"the rollup has no number {metric}", remedy)
 
 
 def _condition(pipeline: Pipeline, name: str, wanted: str | int | list[str | int], path: KeyPath) -> Iterator[Finding]:
@@ -303,12 +328,7 @@ def _alert(alert: AnyAlert, rollup: Rollup, path: KeyPath) -> Iterator[Finding]:
     match alert.kind:
         case "threshold":
             yield from _window(alert.window, _LONGEST_WINDOW, (*path, "window"))
-            kind = "count" if alert.metric == "events" else kinds.get(alert.metric)
-            if kind is None:
-                remedy = choose(alert.metric, ["events", *kinds], "the metrics are")
-                yield Finding((*path, "metric"), f"the rollup has no metric {alert.metric}", remedy)
-            elif alert.per != "window" and kind not in ("count", "sum"):
-                yield Finding((*path, "per"), f"{alert.metric} is no count and no sum", "delete the key")
+            yield from _threshold(alert, rollup, path)
         case "absence":
             yield from _window(alert.window, _LONGEST_WINDOW, (*path, "window"))
         case "burn_rate":
@@ -325,6 +345,19 @@ def _alert(alert: AnyAlert, rollup: Rollup, path: KeyPath) -> Iterator[Finding]:
                     yield Finding(here, "the short window is not shorter than the long one", "write a shorter time")
         case _:
             pass
+
+
+def _threshold(alert: ThresholdAlert, rollup: Rollup, path: KeyPath) -> Iterator[Finding]:
+    kinds = {"events": "count"} | {metric.name: metric.type for metric in rollup.metrics}
+    live = ["events", *(metric.name for metric in rollup.metrics if is_live(metric))]
+    if alert.metric not in kinds:
+        remedy = choose(alert.metric, kinds, "the metrics are")
+        yield Finding((*path, "metric"), f"the rollup has no metric {alert.metric}", remedy)
+    elif alert.metric not in live:
+        what = f"alerts do not look at metrics such as {alert.metric}"
+        yield Finding((*path, "metric"), what, f"name one of {', '.join(live)}")
+    elif alert.per != "window" and kinds[alert.metric] not in ("count", "sum"):
+        yield Finding((*path, "per"), f"{alert.metric} is no count and no sum", "delete the key")
 
 
 def _window(window: timedelta, longest: timedelta, path: KeyPath) -> Iterator[Finding]:

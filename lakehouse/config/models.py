@@ -196,19 +196,60 @@ class QuantilesMetric(Metric):
 
 
 class DistinctMetric(Metric):
-    """HLL sketch of a string or integer field (DataSketches HLL_8, as Spark's `hll_*`)."""
+    """Distinct values of a string or integer field, by a sketch (as Spark's `hll_*` or `theta_*`) or a bitmap."""
 
-    type: Literal["distinct"] = Field(description="HLL sketch, from which distinct values can be counted")
-    column: Name = Field(description="a field of type string, integer or long")
+    type: Literal["distinct"] = Field(description="what distinct values can be counted from")
+    column: Name = Field(description="a field of type string, integer or long; for a bitmap of integer or long")
+    sketch: Literal["hll", "theta", "bitmap"] = Field(
+        default="hll",
+        description=(
+            "hll (DataSketches HLL_8); theta, eight times as large, for intersections and differences by other tools; "
+            "bitmap, exact, for values from 0 to 32767: with any other the count is unknown"
+        ),
+    )
     lg_k: int = Field(
         default=12,
         ge=4,
         le=21,
-        description="accuracy: 12 counts within about 3.3 percent, in at most 4 KiB a row",
+        description="accuracy: 12 counts within about 3.3 percent, in at most 4 KiB a row; a bitmap takes none",
     )
 
 
-AnyMetric = Annotated[CountMetric | NumberMetric | QuantilesMetric | DistinctMetric, Field(discriminator="type")]
+class MomentsMetric(Metric):
+    """Mean or sample variance of a numeric field's finite values, kept as their number, mean and squared deviations."""
+
+    type: Literal["mean", "variance"] = Field(description="mean or sample variance of the column")
+    column: Name = Field(description="a field of type integer, long or double")
+
+
+class TopMetric(Metric):
+    """Frequent-items sketch of a string field (DataSketches `frequent_strings_sketch`)."""
+
+    type: Literal["top"] = Field(description="sketch, from which the most frequent values can be read")
+    column: Name = Field(description="a field of type string")
+    lg_k: int = Field(
+        default=10, ge=3, le=16, description="accuracy: with 10 a count is off by at most 0.35 percent of all events"
+    )
+
+
+AnyMetric = Annotated[
+    CountMetric | NumberMetric | QuantilesMetric | DistinctMetric | MomentsMetric | TopMetric,
+    Field(discriminator="type"),
+]
+
+
+def is_live(metric: AnyMetric) -> bool:
+    """Whether the live page and alerts, which hold the last hours in memory, have the metric."""
+    if metric.type == "distinct":
+        return metric.sketch == "hll"
+    return metric.type in ("count", "sum", "min", "max", "quantiles")
+
+
+class Ratio(Model):
+    """A quotient of two metrics, made when it is asked for; null where the second is 0."""
+
+    of: Name = Field(description="a metric, or `events`")
+    over: Name = Field(description="the metric that it is divided by, or `events`")
 
 
 class Rollup(Model):
@@ -226,6 +267,9 @@ class Rollup(Model):
         ),
     )
     metrics: list[AnyMetric] = Field(default_factory=list, description="besides `events`, which every rollup has")
+    ratios: dict[Name, Ratio] = Field(
+        default_factory=dict, description="name → quotient of two metrics; takes no column"
+    )
 
 
 class DerivedTable(NamedTuple):

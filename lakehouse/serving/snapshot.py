@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from lakehouse.config.models import is_live
 from lakehouse.rollups.merge import hll_bytes, kll_bytes, merge_hll, merge_kll
 from lakehouse.schemas import TIMESTAMP, gold_schema
 
@@ -70,7 +71,7 @@ class Shape:
         numbers: list[tuple[str, str]] = []
         sketches: list[tuple[str, str, int]] = []
         errors = None
-        for metric in rollup.metrics:
+        for metric in filter(is_live, rollup.metrics):
             match metric.type:
                 case "count":
                     if errors is None and metric.where:
@@ -82,6 +83,8 @@ class Shape:
                     sketches.append((metric.name, metric.type, metric.k))
                 case "distinct":
                     sketches.append((metric.name, metric.type, metric.lg_k))
+                case _:
+                    pass  # not live
         kinds = [kind for _, kind, _ in sketches]
         return cls(
             dimensions=tuple(rollup.dimensions),
@@ -364,7 +367,10 @@ def _arrow(rows: list[tuple[int, Key, Cell]], shape: Shape, batch_id: int | None
     columns |= {name: [cell.numbers[i] for _, _, cell in rows] for i, (name, _) in enumerate(shape.numbers)}
     for index, (name, _, _) in enumerate(shape.sketches):
         columns[name] = [next(iter(cell.sketches[index]), None) for _, _, cell in rows]
-    arrays = [_column(columns[name], shape.schema.field(name).type) for name in shape.schema.names]
+    # Of metrics that are not live there is nothing here.
+    arrays = [
+        _column(columns.get(name, [None] * len(rows)), shape.schema.field(name).type) for name in shape.schema.names
+    ]
     return pa.Table.from_arrays(arrays, schema=shape.schema)
 
 

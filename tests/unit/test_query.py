@@ -85,7 +85,7 @@ def test_an_answer_is_no_older_than_asked_or_an_error(stream: Stream) -> None:
 
 def test_a_file_that_was_vacuumed_meanwhile_is_read_from_the_newer_version(stream: Stream) -> None:
     rollups = Rollups(stream.pipeline)
-    rollups.explain(query())
+    rollups.look(query())
     for _ in range(12):
         stream.send(2, at_s=START_S)
     stream.maintain(time.time() + 3_600)
