@@ -20,6 +20,7 @@
     + UnknownHistory                       it holds data, and no commit says which offsets it covers
     + TableDamaged                         its log or its data files are incomplete
     + TableLost                            it is gone, or has missed batches, while the others went on
+    + SchemaChanged                        the event's fields have changed in a way that the policy refuses
   x QualityError                 exit 1    a batch does not meet an expectation that stops the pipeline
   x DeliveryError                exit 1    a receiver did not take a notification
   x ReconcileError               exit 1    topic and tables cannot be compared
@@ -141,6 +142,10 @@ class TableDamaged(TableError):
 
 class TableLost(TableError):
     """A table is gone, or has missed batches, while the pipeline's other tables went on."""
+
+
+class SchemaChanged(TableError):
+    """The event's fields are not those that the tables were made for, and `evolution` refuses the change."""
 
 
 class QualityError(LakehouseError):

@@ -82,7 +82,11 @@ LINEAGE = pa.struct(
 """Where a replayed row of silver comes from: what let it in, and all that quarantine knew of it, bytes included."""
 
 REPLAY_COLUMNS = ("_replayed_from", "_attempts")
-"""Columns that only a replay fills. Files without them are whole, and a table that lacks one is given it."""
+"""Columns that only a replay fills."""
+RESCUED = "_rescued_data"
+"""Column of silver: what an event holds beyond the contract's fields, as a JSON object; null where that is nothing."""
+SPARSE_COLUMNS = (*REPLAY_COLUMNS, RESCUED)
+"""Columns that few rows fill. Files without them are whole, and a table that lacks one is given it."""
 
 MOMENTS = pa.struct([("values", pa.int64()), ("mean", pa.float64()), ("m2", pa.float64())])
 """What a mean and a variance are made of: `m2` is the sum of the squared deviations from the mean. With no value all
@@ -100,10 +104,23 @@ def bronze_schema() -> pa.Schema:
 
 
 def silver_schema(fields: dict[str, EventField]) -> pa.Schema:
-    """The event's own fields, where it stood in Kafka, the warnings it carries, and its way through quarantine."""
-    event = [(name, ARROW_TYPES[field.type]) for name, field in fields.items()]
+    """The event's own fields, where it stood in Kafka, the warnings it carries, its way through quarantine, the rest.
+
+    A field's metadata says what the contract says of it: Delta's schema and the files show it to any reader.
+    """
+    event = [
+        pa.field(name, ARROW_TYPES[field.type], nullable=not field.required, metadata=_contract(field))
+        for name, field in fields.items()
+    ]
     judged = [("_ingested_at", TIMESTAMP), ("_warnings", pa.list_(VERDICT)), ("_replayed_from", LINEAGE)]
-    return pa.schema([*event, *KAFKA_POSITION, *judged])
+    return pa.schema([*event, *KAFKA_POSITION, *judged, (RESCUED, pa.string())])
+
+
+def _contract(field: EventField) -> dict[str, str]:
+    """Metadata of an event's field; `comment` is what SQL engines show."""
+    return ({"comment": field.description} if field.description else {}) | (
+        {"lakehouse.pii": "true"} if field.pii else {}
+    )
 
 
 def quarantine_schema() -> pa.Schema:

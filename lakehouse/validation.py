@@ -8,14 +8,21 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
+from deltalake import DeltaTable
+from deltalake.exceptions import DeltaError
+
 from lakehouse import kafka_admin
 from lakehouse.config.loader import load_pipeline
-from lakehouse.errors import LakehouseError, SourceUnavailable
+from lakehouse.errors import LakehouseError, SourceUnavailable, TableDamaged
+from lakehouse.evolution import require_additive
 from lakehouse.kafka_options import librdkafka_options
 from lakehouse.quality.schema_rules import require_schema
 from lakehouse.quality.suite import check_columns, load_suite
 from lakehouse.schemas import silver_schema
-from lakehouse.serving.tables import usable_root
+from lakehouse.serving.tables import first_line, usable_root
+from lakehouse.sinks.alter import settled
+from lakehouse.sinks.delta_log import table_exists
+from lakehouse.storage import resolve_root
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -78,13 +85,16 @@ def validate_pipeline(
 
     checks = [_run("pipeline file", load)]
     if not found:
-        later = ("suite", "root", "Kafka options", "topic")
+        later = ("suite", "root", "fields", "Kafka options", "topic")
         skipped = [Check(name, "skipped", "the pipeline file has to be right first") for name in later]
         return ValidationReport(str(path), (*checks, *skipped))
     pipeline = found[0]
     checks += [
         _run("suite", lambda: _check_suite(pipeline)),
-        _check_root(pipeline.root),
+        root := _check_root(pipeline.root),
+        _run("fields", lambda: _check_fields(pipeline))
+        if root.status == "ok"
+        else Check("fields", "skipped", "the tables cannot be looked at"),
         _run("Kafka options", lambda: _check_options(pipeline.source)),
     ]
     checks.append(_check_topic(pipeline.source, online=online, require_broker=require_broker, before=checks[-1]))
@@ -111,6 +121,25 @@ def _check_suite(pipeline: Pipeline) -> str:
     require_schema(suite, silver_schema(pipeline.source.fields))
     rows = len(suite.in_stream())
     return f"{suite.name}: {rows} expectations judge rows, {len(suite.report_only)} only the report"
+
+
+def _check_fields(pipeline: Pipeline) -> str:
+    """What the next start does to silver where the event's fields have changed since it was made."""
+    root, name = resolve_root(pipeline.root), f"silver/{pipeline.name}"
+    asked, held = settled(root, pipeline)
+    if not table_exists(f"{root}/{name}"):
+        return "no table yet"
+    try:
+        columns = DeltaTable(f"{root}/{name}").schema()
+    except (DeltaError, OSError) as error:
+        raise TableDamaged(
+            f"the table's log cannot be read: {first_line(error)}",
+            where=f"table {name}",
+            remedy="`lakehouse doctor` says which file is damaged and what to do",
+        ) from error
+    found = require_additive(name, columns, silver_schema(asked.source.fields), asked)
+    told = [*map(str, found), *(f"{field} is read as before: {why}" for field, why in held.items())]
+    return f"the next start changes {name}: {'; '.join(told)}" if told else f"as {name} has them"
 
 
 def _check_root(root: str) -> Check:

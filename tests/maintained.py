@@ -17,7 +17,7 @@ from lakehouse.config.models import Pipeline
 from lakehouse.maintenance.run import Maintainer, TableReport
 from lakehouse.rollups.merge import coarsen, merge_partials
 from lakehouse.rollups.partials import aggregate
-from lakehouse.schemas import REPLAY_COLUMNS, TIMESTAMP, gold_schema, quarantine_schema, silver_schema
+from lakehouse.schemas import SPARSE_COLUMNS, TIMESTAMP, gold_schema, quarantine_schema, silver_schema
 from lakehouse.serving.history import grains_of, open_history, read_rows
 from lakehouse.sinks import delta_log, files
 from lakehouse.sinks.files import write_file
@@ -58,7 +58,7 @@ def events(first: int, count: int, *, at_s: float, late: int = 0) -> pa.Table:
     numbers = range(first, first + count)
     times = [int((at_s - (120 if index < late else 0)) * 1e6) + 7 * index for index in range(count)]
     whole = silver_schema(small_pipeline(Path("/nowhere")).source.fields)
-    schema = pa.schema([field for field in whole if field.name not in REPLAY_COLUMNS])  # as the stream writes it
+    schema = pa.schema([field for field in whole if field.name not in SPARSE_COLUMNS])  # as the stream writes it
     return pa.table(
         {
             "id": [f"e{number}" for number in numbers],

@@ -101,6 +101,7 @@ class EventField(Model):
     """One field of the event: `name: string`, or the long form with what it means."""
 
     type: FieldType = Field(description="type of the field, and of its column in silver")
+    required: bool = Field(default=False, description="whether a record without it is quarantined")
     description: str = Field(default="", description="what the field means, for people")
     pii: bool = Field(default=False, description="whether it identifies a person")
 
@@ -162,6 +163,28 @@ class Tables(Model):
     """What is written beside silver, quarantine and gold."""
 
     bronze: bool = Field(default=False, description="also keep every raw record in bronze/NAME")
+    rescue: bool = Field(
+        default=True, description="keep fields that are not named here in silver's column _rescued_data, as JSON"
+    )
+
+
+class Evolution(Model):
+    """What a start does where `source.fields` has changed since the tables were made."""
+
+    additive: Literal["apply", "refuse"] = Field(
+        default="apply",
+        description=(
+            "a new field, a wider type (integer to long or double), a field that is no longer required: "
+            "change the tables, or refuse to start"
+        ),
+    )
+    breaking: Literal["refuse", "quarantine"] = Field(
+        default="refuse",
+        description=(
+            "any other change of a field: refuse to start, or go on by what the tables hold and "
+            "quarantine the records that do not fit them"
+        ),
+    )
 
 
 class Metric(Model):
@@ -570,6 +593,9 @@ class Pipeline(Model):
     event_time: EventTime = Field(description="when an event happened")
     quality: Quality = Field(description="what makes a row valid")
     tables: Tables = Field(default=Tables(), description="what is written beside silver, quarantine and gold")
+    evolution: Evolution = Field(
+        default=Evolution(), description="what happens to the tables when the event's fields change"
+    )
     rollups: dict[Name, Rollup] = Field(
         default_factory=dict, description="name → rollup; its table is gold/PIPELINE_ROLLUP_GRAIN"
     )

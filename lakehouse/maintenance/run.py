@@ -301,6 +301,10 @@ class Maintainer:
             report.bytes_before = report.bytes_after = view.bytes
         return view
 
+    def _form(self, view: TableView) -> Form:
+        """What the table's rows are: by its own columns, which may be of an earlier file than this process has."""
+        return self._forms[view.name].fitted(view.table.schema())
+
     def _limits(self, name: str) -> Limits:
         return Limits(
             target=self._settings.target_file_mib * MIB,
@@ -399,7 +403,7 @@ class Maintainer:
         if retirement is None:
             return view
         keep = format_duration(self._keep[view.name])
-        rows = retire.carry_out(view, self._forms[view.name], retirement, keep=keep, retention=self._settings.retention)
+        rows = retire.carry_out(view, self._form(view), retirement, keep=keep, retention=self._settings.retention)
         if rows is None:
             report.given_up += 1
             return refresh(view)  # the next pass sees the table as it is now
@@ -426,7 +430,7 @@ class Maintainer:
         return after
 
     def _rewrite(self, view: TableView, memory: _Memory, report: TableReport) -> None:
-        form, limits = self._forms[view.name], self._limits(view.name)
+        form, limits = self._form(view), self._limits(view.name)
         log = TableLog(view.name, view.store, view.version, None, view.table.schema())
         files = list(view.files)
         failure: UnreadableFileError | None = None

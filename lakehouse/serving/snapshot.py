@@ -93,8 +93,14 @@ class Shape:
             errors=errors,
             latency=kinds.index("quantiles") if "quantiles" in kinds else None,
             users=kinds.index("distinct") if "distinct" in kinds else None,
-            schema=gold_schema(rollup, fields),
+            schema=_wide(gold_schema(rollup, fields)),
         )
+
+
+def _wide(schema: pa.Schema) -> pa.Schema:
+    """With the widest whole numbers: the table's may have become wider than this process knows."""
+    wide = [field.with_type(pa.int64()) if field.type == pa.int32() else field for field in schema]
+    return pa.schema(wide)
 
 
 @dataclass(frozen=True, slots=True)

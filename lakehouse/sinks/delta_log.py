@@ -31,7 +31,7 @@ from obstore.exceptions import AlreadyExistsError
 from lakehouse.chain import COMMIT_KEY, Batch, decide, describe, encode
 from lakehouse.errors import ChainError, SecondDriver, TableDamaged, TableError, UnknownHistory
 from lakehouse.rollups.cover import COVER_KEY, Cover
-from lakehouse.schemas import REPLAY_COLUMNS
+from lakehouse.schemas import SPARSE_COLUMNS
 from lakehouse.storage import open_store
 
 if TYPE_CHECKING:
@@ -388,32 +388,6 @@ def _rewrite_actions(
     ]
 
 
-def add_replay_columns(url: str, log: TableLog, schema: pa.Schema) -> TableLog:
-    """Give a table of an earlier version the columns that replays fill; every row of it has null there.
-
-    Returns:
-        The table as it is then.
-
-    Raises:
-        TableError: where its columns cannot be added to.
-    """
-    known = {field.name for field in log.columns.fields}
-    missing = [field for field in schema if field.name in REPLAY_COLUMNS and field.name not in known]
-    if not missing:
-        return log
-    try:
-        DeltaTable(url).alter.add_columns(Schema.from_arrow(pa.schema(missing)).fields)
-    except DeltaError as error:
-        raise TableError(
-            f"the columns {[field.name for field in missing]} cannot be added to the table: {first_line(error)}",
-            where=f"table {log.name} at {url}",
-            remedy="stop other writers of the table and start again",
-        ) from error
-    found = TableLog.find(url, log.name)
-    assert found is not None, "a table that was altered is there"  # noqa: S101 - just altered
-    return found
-
-
 def require_columns(columns: Schema, schema: pa.Schema, name: str) -> None:
     """Refuse a table whose columns, or their types, are not those of the pipeline's file.
 
@@ -430,7 +404,7 @@ def require_columns(columns: Schema, schema: pa.Schema, name: str) -> None:
         return
     found = {field.name: field for field in columns.fields}
     asked = {field.name: field for field in wanted.fields}
-    earlier = asked.keys() - found.keys() and not asked.keys() - found.keys() - set(REPLAY_COLUMNS)
+    earlier = asked.keys() - found.keys() and not asked.keys() - found.keys() - set(SPARSE_COLUMNS)
     raise TableError(
         "the table's columns are not those of the pipeline:"
         f" missing {[name for name in asked if name not in found]},"
