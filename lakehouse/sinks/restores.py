@@ -1,6 +1,6 @@
 """Restores: all tables of a pipeline come back to a savepoint, by commits, exactly once.
 
-A restore is decided by one put-if-absent of its plan, `_savepoints/NAME/restores/<number>.json`. From then on it *will*
+A restore is decided by one put-if-absent of its plan, `_savepoints/NAME/_restores/<number>.json`. From then on it *will*
 happen: whoever opens the tables next, this process or a start of the pipeline, carries it out (`Restores.finish`), and
 each table takes each number once, since the commit that does it also sets the table's `txn` of `APP_ID` to that number.
 
@@ -84,7 +84,7 @@ class Restores:
 
     def __init__(self, root: str, pipeline: str) -> None:
         self._root, self._pipeline = root, pipeline
-        self._folder = f"_savepoints/{pipeline}/restores"
+        self._folder = f"_savepoints/{pipeline}/_restores"
 
     def next_number(self) -> int:
         """Of the restore that is decided next."""
