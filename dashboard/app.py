@@ -28,6 +28,7 @@ from lakehouse.serving import beacon
 
 if TYPE_CHECKING:
     from lakehouse.config.models import Pipeline
+    from lakehouse.serving.follower import Follower
 
 DEFAULT_CONFIG = "conf/feature_events.yaml"
 
@@ -47,9 +48,12 @@ def site(config: str) -> Site:
     """The followers and journals of this process; every session gets the same ones."""
     pipeline = load_pipeline(Path(config), embedded.environment())
     pulse = Pulse(pipeline)
-    feeds = open_feeds(pipeline)
+    followers: dict[str, Follower] = {}
     if pipeline.metrics.dashboard:
-        beacon.serve(pipeline.metrics.dashboard, pipeline.name, {f"gold/{feed.table}": feed.follower for feed in feeds})
+        # Before the followers: where the port is taken, the next session tries again, and none of theirs is left over.
+        beacon.serve(pipeline.metrics.dashboard, pipeline.name, followers)
+    feeds = open_feeds(pipeline)
+    followers |= {f"gold/{feed.table}": feed.follower for feed in feeds}
     return Site(pipeline, feeds, pulse, Verdicts(pipeline, pulse))
 
 

@@ -86,7 +86,7 @@ class Restoration:
     """What coming back to a savepoint means.
 
     Attributes:
-        savepoint: its name; made: when.
+        pipeline: its name; savepoint: that of the savepoint; made: when that was.
         stands: where the tables end now; goes_on: where the stream goes on afterwards.
         again: offsets that the stream reads a second time, over all partitions.
         changes: of each table.
@@ -137,7 +137,7 @@ def create(pipeline: Pipeline, name: str, *, note: str = "") -> Savepoint:
     root = storage.resolve_root(pipeline.root)
     saved = Savepoints(root, pipeline.name)
     path = saved.path(name)
-    if any(known.name == name for known in saved.list()):
+    if any(known.name == name for known in saved.saved()):
         raise _taken(name, f"{root}/{path}")
     began = time.monotonic()
     while True:
@@ -302,7 +302,7 @@ def listed(pipeline: Pipeline, *, gb_month: float) -> list[Listed]:
         gb_month: price of 10^9 bytes for a month, dollars.
     """
     root = storage.resolve_root(pipeline.root)
-    found = Savepoints(root, pipeline.name).list()
+    found = Savepoints(root, pipeline.name).saved()
     live = {table: live_paths(root, table) for one in found for table in one.tables}
     held = bytes_held(found, live)
     return [

@@ -30,7 +30,7 @@ _HEALTHY_S = 20.0
 """Of the control, in which no alert may be told."""
 _GIVE_UP_S = 4 * BOUND_S
 """An alert that is late is waited for, so that the report can say how late it was."""
-_QUIET_S = 120.0
+_QUIET_S = 180.0
 """Within which everything has to be over once a fault is taken back."""
 
 

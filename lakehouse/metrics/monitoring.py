@@ -1,6 +1,7 @@
 """The Grafana dashboard and the Prometheus alert rules, made from the catalogue so that they cannot fall behind it.
 
-`python -m lakehouse.metrics.monitoring` writes grafana/lakehouse.json and grafana/alerts.yaml; a test keeps them alike.
+`python -m lakehouse.metrics.monitoring` writes grafana/lakehouse.json, grafana/alerts.yaml and its tests for
+promtool; a test keeps them alike.
 """
 
 from __future__ import annotations
@@ -13,10 +14,12 @@ from typing import Any, Literal
 import yaml
 
 from lakehouse.metrics import catalogue as c
+from lakehouse.metrics.rule_tests import rule_tests
 
 DASHBOARD_FILE = Path("grafana/lakehouse.json")
 RULES_FILE = Path("grafana/alerts.yaml")
-"""Both relative to the project's folder."""
+TESTS_FILE = Path("grafana/alerts_test.yaml")
+"""All relative to the project's folder."""
 RUNBOOKS = "docs/runbooks"
 
 _WIDTH, _HEIGHT = 12, 8
@@ -351,7 +354,14 @@ def render_rules() -> str:
     return head + yaml.safe_dump(rules(), sort_keys=False, width=120)
 
 
+def render_tests() -> str:
+    """The file of the rules' tests."""
+    head = f"# Made by `python -m lakehouse.metrics.monitoring`. Run it by `promtool test rules {TESTS_FILE}`.\n"
+    return head + yaml.safe_dump(rule_tests(rules(), RULES_FILE.name), sort_keys=False, width=120)
+
+
 if __name__ == "__main__":
     DASHBOARD_FILE.parent.mkdir(exist_ok=True)
     DASHBOARD_FILE.write_text(render_dashboard(), encoding="utf-8")
     RULES_FILE.write_text(render_rules(), encoding="utf-8")
+    TESTS_FILE.write_text(render_tests(), encoding="utf-8")

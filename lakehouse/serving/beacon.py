@@ -42,7 +42,7 @@ class _Followers(Collector):
 
     def collect(self) -> Iterator[GaugeMetricFamily]:
         behind = GaugeMetricFamily(NAME, HELP, labels=("pipeline", "table"))
-        for table, follower in self._followers.items():
+        for table, follower in list(self._followers.items()):
             behind.add_metric((self._pipeline, table), max(0.0, self._clock() - follower.current_s))
         yield behind
 

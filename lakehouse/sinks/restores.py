@@ -1,8 +1,9 @@
 """Restores: all tables of a pipeline come back to a savepoint, by commits, exactly once.
 
-A restore is decided by one put-if-absent of its plan, `_savepoints/NAME/restores/<number>.json`. From then on it *will*
-happen: whoever opens the tables next, this process or a start of the pipeline, carries it out (`Restores.finish`), and
-each table takes each number once, since the commit that does it also sets the table's `txn` of `APP_ID` to that number.
+A restore is decided by one put-if-absent of its plan, `_savepoints/NAME/_restores/<number>.json`. From then on it
+*will* happen: whoever opens the tables next, this process or a start of the pipeline, carries it out
+(`Restores.finish`), and each table takes each number once, since the commit that does it also sets the table's `txn` of
+`APP_ID` to that number.
 
 No history is deleted. A table's commit removes the files that it has gained since and adds those that it has lost; it
 carries a batch without records that ends where the savepoint does, so that the chain of offsets goes on from there. The
@@ -84,7 +85,7 @@ class Restores:
 
     def __init__(self, root: str, pipeline: str) -> None:
         self._root, self._pipeline = root, pipeline
-        self._folder = f"_savepoints/{pipeline}/restores"
+        self._folder = f"_savepoints/{pipeline}/_restores"
 
     def next_number(self) -> int:
         """Of the restore that is decided next."""

@@ -26,7 +26,7 @@ from obstore.exceptions import AlreadyExistsError
 
 from lakehouse.chain import Batch
 from lakehouse.errors import ConfigError, TableDamaged, TableError
-from lakehouse.sinks.delta_log import commit_path, parse_actions
+from lakehouse.sinks.delta_log import commit_path, parse_actions, table_exists
 from lakehouse.storage import find_store, open_store
 
 if TYPE_CHECKING:
@@ -151,7 +151,7 @@ class Savepoints:
         """Where the copy lies of a file that the table `table` had yet to take in, relative to the root."""
         return f"{self._folder}/{name}/{table}/{unquote(path)}"
 
-    def list(self) -> list[Savepoint]:
+    def saved(self) -> list[Savepoint]:
         """All of them, oldest first. A savepoint never changes, so that each is read once.
 
         Raises:
@@ -172,7 +172,7 @@ class Savepoints:
             ConfigError: there is none.
         """
         path = self.path(name)
-        known = {found.name: found for found in self.list()}
+        known = {found.name: found for found in self.saved()}
         if name not in known:
             raise ConfigError(
                 f"there is no savepoint {name}",
@@ -199,7 +199,7 @@ class Savepoints:
 
     def kept(self, table: str) -> set[str]:
         """Paths of a table's files that a savepoint needs, as the log spells them; asked anew each time."""
-        saved = [found.tables[table] for found in self.list() if table in found.tables]
+        saved = [found.tables[table] for found in self.saved() if table in found.tables]
         return {add["path"] for of in saved for add in of.adds}
 
     def _read(self, store: ObjectStore, path: str) -> Savepoint:
@@ -274,9 +274,8 @@ def bytes_held(savepoints: Iterable[Savepoint], live: dict[str, set[str]]) -> di
 
 
 def live_paths(root: str, table: str) -> set[str]:
-    """Paths of the files in a table's newest version; none where there is no table."""
-    try:
-        found = pa.table(DeltaTable(f"{root}/{table}").get_add_actions())["path"].to_pylist()
-    except FileNotFoundError:
+    """Paths of the files in a table's newest version, without escapes; none where there is no table."""
+    if not table_exists(f"{root}/{table}"):
         return set()
+    found = pa.table(DeltaTable(f"{root}/{table}").get_add_actions())["path"].to_pylist()
     return {unquote(path) for path in found}

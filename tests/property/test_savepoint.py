@@ -45,7 +45,7 @@ class Room:
             _perform(self.stream, step, count)
 
     def saved(self) -> list[savepoints.Savepoint]:
-        return Savepoints(str(self.stream.root), "clicks").list()
+        return Savepoints(str(self.stream.root), "clicks").saved()
 
     def restore(self, name: str) -> None:
         self.stream.sink.close()
