@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import io
 import json
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 import fastavro
 from fastavro.schema import SchemaParseException
@@ -50,7 +50,7 @@ def reader(schema: Registered, fields: Mapping[str, str]) -> Callable[[bytes], E
 def _read(body: bytes, number: int, parsed: Any, timed: list[tuple[str, int]]) -> Event:  # noqa: ANN401 - parsed Avro
     buffer = io.BytesIO(body)
     try:
-        event: Event = fastavro.schemaless_reader(buffer, parsed, None)
+        event = cast("Event", fastavro.schemaless_reader(buffer, parsed, None))
     except Exception as error:
         what = "it ends too early" if isinstance(error, EOFError | IndexError) else str(error) or type(error).__name__
         raise Unreadable("contract.avro", f"the value does not fit schema {number}: {what}") from error

@@ -78,6 +78,8 @@ def to_columns(events: Sequence[Event | None], fields: Mapping[str, str]) -> tup
 
 def more_than(event: Event, known: Mapping[str, str]) -> str | None:
     """The event's other fields that hold something, as one JSON object; None where there are none."""
+    if event.keys() <= known.keys():
+        return None
     more = {name: value for name, value in event.items() if name not in known and value is not None}
     return json.dumps(more, ensure_ascii=False, separators=(",", ":"), default=_spell) if more else None
 
