@@ -130,6 +130,7 @@ def main() -> None:
     parser.add_argument("--rate", type=int, default=5_000)
     parser.add_argument("--seconds", type=float, default=10, help="of each state")
     arguments = parser.parse_args()
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit("ended early"))  # what was started is ended as well
     with tempfile.TemporaryDirectory() as folder:
         running = embedded.start(Path(folder) / "broker", port=embedded.free_port())
         try:
@@ -159,12 +160,14 @@ def _run(folder: Path, bootstrap: str, rate: int, seconds: float) -> None:
             print(
                 f"    the dashboard of before: version {reader.snapshot.version}, {problem or 'no problem'}", flush=True
             )
+        load.stop.set()
+        sender.join()
+        _until(lambda: _rows(folder) == load.sent, "all that was sent is in the tables")
     finally:
         load.stop.set()
         sender.join()
-    _until(lambda: _rows(folder) == load.sent, "all that was sent is in the tables")
-    driver.stop()
-    reader.stop()
+        driver.stop()
+        reader.stop()
     print(f"sent: {load.sent:,}: {dict(load.kinds)}")
     for sql in (SILVER, QUARANTINE):
         print(_asked(folder, sql))

@@ -5,6 +5,7 @@
     + SuiteError                           an expectation suite cannot be loaded or compiled
   x EnvironmentProblem           exit 2    Java or the jars are missing on this machine
   x SourceUnavailable            exit 75   Kafka cannot be reached now; trying again can help
+    + RegistryUnavailable                  the schema registry cannot be reached now
   x SourceError                  exit 1    the topic is not what the tables remember, or cannot be read
     + OtherTopic                           the pipeline's file names another topic than the tables do
     + TopicRecreated                       another topic stands under the name that the tables remember
@@ -82,6 +83,10 @@ class SourceUnavailable(LakehouseError):
 
     exit_code = 75
     retriable = True
+
+
+class RegistryUnavailable(SourceUnavailable):
+    """The schema registry cannot be reached now, and records may be of schemas that only it knows."""
 
 
 class SourceError(LakehouseError):

@@ -21,6 +21,7 @@ from typing import TYPE_CHECKING
 from pyspark.sql import functions as F
 
 from lakehouse import storage
+from lakehouse.formats.values import read_values, without_spare_bytes
 from lakehouse.guard import TopicGuard
 from lakehouse.lock import driver_lock
 from lakehouse.quality.archive import Archive
@@ -40,7 +41,6 @@ from lakehouse.streaming import query as streaming
 from lakehouse.streaming.checkpoint import Checkpoint
 from lakehouse.streaming.resume import starting_offsets
 from lakehouse.transforms.parse import position, with_timeliness
-from lakehouse.transforms.values import read_values, without_spare_bytes
 
 if TYPE_CHECKING:
     import threading

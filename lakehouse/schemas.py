@@ -149,6 +149,11 @@ def gold_schema(rollup: Rollup, fields: dict[str, EventField]) -> pa.Schema:
     )
 
 
+def wide(schema: pa.Schema) -> pa.Schema:
+    """With the widest whole numbers: those of a table may have become wider than a reader of before knows."""
+    return pa.schema([field.with_type(pa.int64()) if field.type == pa.int32() else field for field in schema])
+
+
 def _described(metric: AnyMetric) -> dict[str, str]:
     """Metadata of a metric's field: what it is (`comment`, as SQL engines show it), how exact, and how it merges."""
     match metric.type:

@@ -15,6 +15,7 @@ from lakehouse import kafka_admin
 from lakehouse.config.loader import load_pipeline
 from lakehouse.errors import LakehouseError, SourceUnavailable, TableDamaged
 from lakehouse.evolution import require_additive
+from lakehouse.formats.decode import connect
 from lakehouse.kafka_options import librdkafka_options
 from lakehouse.quality.schema_rules import require_schema
 from lakehouse.quality.suite import check_columns, load_suite
@@ -89,15 +90,12 @@ def validate_pipeline(
         skipped = [Check(name, "skipped", "the pipeline file has to be right first") for name in later]
         return ValidationReport(str(path), (*checks, *skipped))
     pipeline = found[0]
-    checks += [
-        _run("suite", lambda: _check_suite(pipeline)),
-        root := _check_root(pipeline.root),
-        _run("fields", lambda: _check_fields(pipeline))
-        if root.status == "ok"
-        else Check("fields", "skipped", "the tables cannot be looked at"),
-        _run("Kafka options", lambda: _check_options(pipeline.source)),
-    ]
-    checks.append(_check_topic(pipeline.source, online=online, require_broker=require_broker, before=checks[-1]))
+    root = _check_root(pipeline.root)
+    options = _run("Kafka options", lambda: _check_options(pipeline.source))
+    checks += [_run("suite", lambda: _check_suite(pipeline)), root, _check_tables(pipeline, root), options]
+    if pipeline.source.registry is not None:
+        checks.append(_check_registry(pipeline.source, online=online))
+    checks.append(_check_topic(pipeline.source, online=online, require_broker=require_broker, before=options))
     return ValidationReport(str(path), tuple(checks))
 
 
@@ -121,6 +119,12 @@ def _check_suite(pipeline: Pipeline) -> str:
     require_schema(suite, silver_schema(pipeline.source.fields))
     rows = len(suite.in_stream())
     return f"{suite.name}: {rows} expectations judge rows, {len(suite.report_only)} only the report"
+
+
+def _check_tables(pipeline: Pipeline, root: Check) -> Check:
+    if root.status != "ok":
+        return Check("fields", "skipped", "the tables cannot be looked at")
+    return _run("fields", lambda: _check_fields(pipeline))
 
 
 def _check_fields(pipeline: Pipeline) -> str:
@@ -171,6 +175,18 @@ def _plain_options(source: Source) -> dict[str, str]:
 def _check_options(source: Source) -> str:
     librdkafka_options(_plain_options(source))
     return ", ".join(sorted(source.options)) or "none"
+
+
+def _check_registry(source: Source, *, online: bool) -> Check:
+    if not online:
+        return Check("registry", "skipped", "not asked for")
+
+    def look() -> str:
+        registry = connect(source)
+        registry.require()
+        return f"{source.format} by the schemas of {registry.url}"
+
+    return _run("registry", look)
 
 
 def _check_topic(source: Source, *, online: bool, require_broker: bool, before: Check) -> Check:

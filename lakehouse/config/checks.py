@@ -93,6 +93,14 @@ def _root(pipeline: Pipeline) -> Iterator[Finding]:
 
 
 def _source(pipeline: Pipeline) -> Iterator[Finding]:
+    source = pipeline.source
+    if source.format != "json" and source.registry is None:
+        what = f"the format {source.format} needs a schema registry"
+        yield Finding(("source", "format"), what, "set source.registry.url, or write json")
+    if source.format == "json" and source.registry is not None:
+        yield Finding(("source", "registry"), "values in JSON name no schema", "set source.format, or delete the key")
+    if source.message and source.format != "protobuf":
+        yield Finding(("source", "message"), "only values in Protobuf hold messages", "delete the key")
     for server in pipeline.source.servers.split(","):
         match = _SERVER.fullmatch(server.strip())
         if match is None or not 0 < int(match["port"]) <= _LAST_PORT:

@@ -118,6 +118,15 @@ class EventField(Model):
         return {"anyOf": [short_form, long_form]}
 
 
+class Registry(Model):
+    """A Confluent-compatible schema registry: each value names its schema there."""
+
+    url: str = Field(pattern=r"^https?://\S+$", description="http(s)://HOST:PORT, and a path where it has one")
+    auth: Annotated[SecretStr, WithJsonSchema({"type": "string", "writeOnly": True})] = Field(
+        default=SecretStr(""), description="USER:PASSWORD; secret, and never printed"
+    )
+
+
 class Source(Model):
     """Where events come from: Kafka topics and the shape of one event."""
 
@@ -127,7 +136,13 @@ class Source(Model):
         default="earliest",
         description="where the very first start begins; later starts go on where the tables end",
     )
-    format: Literal["json"] = Field(default="json", description="how a record's value spells the event")
+    format: Literal["json", "avro", "protobuf"] = Field(
+        default="json", description="how a record's value spells the event; all but json need a registry"
+    )
+    registry: Registry | None = Field(default=None, description="where the schemas of avro and protobuf are")
+    message: str = Field(
+        default="", description="of protobuf, the full name of the message that an event is; others are quarantined"
+    )
     max_records_per_batch: int = Field(default=200_000, ge=1, description="upper bound of one micro-batch")
     options: dict[str, Option] = Field(
         default_factory=dict,

@@ -13,10 +13,10 @@ from pyspark.sql import functions as F
 from lakehouse import storage
 from lakehouse.config.models import parse_duration
 from lakehouse.errors import ConfigError
+from lakehouse.formats.values import read_values
 from lakehouse.quality.reasons import ERRORS, WARNINGS
 from lakehouse.quality.verdicts import REASONS_DDL
 from lakehouse.schemas import SPARSE_COLUMNS, silver_schema
-from lakehouse.transforms.values import read_values
 
 if TYPE_CHECKING:
     from pyspark.sql import Column, DataFrame, SparkSession

@@ -37,7 +37,7 @@ from lakehouse.rollups.merge import merge_by
 from lakehouse.rollups.moments import means, variances
 from lakehouse.rollups.partials import GRAIN_US, window_of
 from lakehouse.rollups.sketches import count_bitmap, count_theta, read_top
-from lakehouse.schemas import TIMESTAMP, gold_schema
+from lakehouse.schemas import TIMESTAMP, gold_schema, wide
 from lakehouse.serving.grid import render_grid
 from lakehouse.serving.history import Held, History, grains_of, hold, read_part, read_rows
 from lakehouse.serving.planner import Kept, Segment, moment, plan
@@ -325,7 +325,7 @@ class Rollups:
         finest = next(iter(history.tables.values()))
         described, fields = self._pipeline.rollups[rollup], self._pipeline.source.fields
         wanted = ("window_start", *described.dimensions, EVENTS)
-        schema = pa.schema([gold_schema(described, fields).field(name) for name in wanted])
+        schema = wide(pa.schema([gold_schema(described, fields).field(name) for name in wanted]))
         late_after_ms = self._pipeline.event_time.late_after // timedelta(milliseconds=1)
         with self._lock:
             known = self._revisions.setdefault(
@@ -370,7 +370,7 @@ class Rollups:
         needed = {name for _, measure in measures for name in (measure.metric, measure.over)}
         metrics: list[AnyMetric] = [metric for metric in rollup.metrics if metric.name in needed]
         selected = {*query.dimensions, *(name for name, _ in query.filters)}
-        whole = gold_schema(rollup, fields)
+        whole = wide(gold_schema(rollup, fields))
         columns = {"window_start", EVENTS, *selected, *(metric.name for metric in metrics)}
         schema = pa.schema([each for each in whole if each.name in columns])
 

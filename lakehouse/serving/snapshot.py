@@ -19,7 +19,7 @@ import pyarrow.compute as pc
 
 from lakehouse.config.models import is_live
 from lakehouse.rollups.merge import hll_bytes, kll_bytes, merge_hll, merge_kll
-from lakehouse.schemas import TIMESTAMP, gold_schema
+from lakehouse.schemas import TIMESTAMP, gold_schema, wide
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Mapping
@@ -93,14 +93,8 @@ class Shape:
             errors=errors,
             latency=kinds.index("quantiles") if "quantiles" in kinds else None,
             users=kinds.index("distinct") if "distinct" in kinds else None,
-            schema=_wide(gold_schema(rollup, fields)),
+            schema=wide(gold_schema(rollup, fields)),
         )
-
-
-def _wide(schema: pa.Schema) -> pa.Schema:
-    """With the widest whole numbers: the table's may have become wider than this process knows."""
-    wide = [field.with_type(pa.int64()) if field.type == pa.int32() else field for field in schema]
-    return pa.schema(wide)
 
 
 @dataclass(frozen=True, slots=True)

@@ -22,7 +22,7 @@ from deltalake.exceptions import DeltaError
 from lakehouse.chain import COMMIT_KEY
 from lakehouse.errors import SecondDriver, TableDamaged
 from lakehouse.evolution import altered, require_additive, settle
-from lakehouse.sinks.delta_log import ENGINE, TableLog, commit_info, table_exists
+from lakehouse.sinks.delta_log import CHANGE_COLUMNS, ENGINE, TableLog, commit_info, table_exists
 from lakehouse.sinks.files import DataFile, conform
 from lakehouse.storage import open_store
 
@@ -136,7 +136,7 @@ def _actions(
     now_ms = time.time_ns() // 1_000_000
     info = {
         "timestamp": now_ms,
-        "operation": "CHANGE COLUMNS",
+        "operation": CHANGE_COLUMNS,
         "operationParameters": {change.column: change.kind for change in found},
         "isBlindAppend": False,
         "engineInfo": ENGINE,

@@ -43,6 +43,8 @@ if TYPE_CHECKING:
 
 ENGINE = "lakehouse/0.1.0"
 """How commits name their writer."""
+CHANGE_COLUMNS = "CHANGE COLUMNS"
+"""Name of the operation by which a table comes to other columns (`alter`)."""
 _NEWEST_VERSIONS = 1_000
 """How many commits are searched backwards for the last one of the pipeline; after its last batch come only
 rewrites, which end by themselves once there are few files left to merge."""
@@ -152,7 +154,7 @@ class TableLog:
             ) from error
         store = open_store(url)
         head = find_head(store, name, table.version())
-        if head is None and (table.version() > 0 or table.file_uris()):
+        if head is None and not _is_unused(store, name, table):
             raise UnknownHistory(
                 "the table holds data, but none of its commits says which Kafka offsets it covers",
                 where=f"table {name} at {url}",
@@ -422,6 +424,12 @@ def require_columns(columns: Schema, schema: pa.Schema, name: str) -> None:
 def _types(columns: Schema) -> dict[str, Any]:
     """Name → type; neither their order nor what a field's metadata says of it makes another table."""
     return {field.name: field.type for field in columns.fields}
+
+
+def _is_unused(store: ObjectStore, name: str, table: DeltaTable) -> bool:
+    """Whether it was made and holds nothing; its columns may have changed since, before a first batch came."""
+    commits = (commit_info(_read(store, name, version)) for version in range(1, table.version() + 1))
+    return not table.file_uris() and all(info.get("operation") == CHANGE_COLUMNS for info in commits)
 
 
 def table_exists(url: str) -> bool:

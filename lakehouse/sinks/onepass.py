@@ -33,7 +33,7 @@ from lakehouse.schemas import (
 )
 from lakehouse.sinks.files import write_file
 from lakehouse.sinks.headers import unpack
-from lakehouse.transforms.contract import Contract
+from lakehouse.transforms.contract import MISFIT, Contract
 from lakehouse.transforms.rescue import MORE, rescued
 
 if TYPE_CHECKING:
@@ -143,6 +143,7 @@ class OnePass:
     def _with_contract_errors(self, refused: pa.Table) -> pa.Table:
         """The reasons of the contract before those of the suite, which judged only rows that fit."""
         needed = ["_value", "_fits", "_timely", "_timestamp", "_errors", *self._contract.fields]
+        needed += [MISFIT] if MISFIT in refused.column_names else []
         rows = refused.select(needed).set_column(
             needed.index("_timestamp"), "_timestamp", within_python(refused["_timestamp"])
         )
@@ -155,7 +156,10 @@ class OnePass:
         return refused.set_column(refused.column_names.index("_errors"), "_errors", pa.array(found, pa.list_(VERDICT)))
 
     def _with_rescued(self, valid: pa.Table) -> pa.Table:
-        """With what each value holds beyond its fields; as it is where no value does."""
+        """With what each value holds beyond its fields; without the column where no value does."""
+        if RESCUED in valid.column_names:
+            unused = not self.pipeline.tables.rescue or valid[RESCUED].null_count == valid.num_rows
+            return valid.drop_columns([RESCUED]) if unused else valid
         if not self.pipeline.tables.rescue or MORE not in valid.column_names or not pc.any(valid[MORE]).as_py():
             return valid
         known = self.pipeline.source.fields

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 from pyspark.errors import StreamingQueryException
 
-from lakehouse.errors import LakehouseError, SecondDriver, SourceError, SourceUnavailable
+from lakehouse.errors import LakehouseError, RegistryUnavailable, SecondDriver, SourceError, SourceUnavailable
 from lakehouse.logs import in_batch
 
 if TYPE_CHECKING:
@@ -124,6 +124,11 @@ def explain(error: Exception) -> LakehouseError:
     """A failure of Spark or of the code that writes a batch, in words that say what to do."""
     text = str(error)
     logger.debug("the query failed", exc_info=error)
+    if RegistryUnavailable.__name__ in text:
+        return RegistryUnavailable(
+            "the schema registry does not answer, and records are of a schema that is not known yet",
+            remedy="nothing is lost: the pipeline goes on when it is back",
+        )
     if any(name in text for name in _UNAVAILABLE):
         return SourceUnavailable(
             "Kafka does not answer", remedy="nothing is lost: the pipeline goes on when it is back"

@@ -17,6 +17,9 @@ if TYPE_CHECKING:
 Reason = dict[str, Any]
 """One verdict in the shape of `schemas.VERDICT`."""
 
+MISFIT = "_misfit"
+"""Column, where the format is not JSON: what is wrong with a value, as JSON; null where it is an event. Either
+`rule_id`, `message` and `value` of the whole, or `fields` with the unfit value of each."""
 SHOWN = 120
 """Characters of an offending value that a reason quotes: enough to recognise it, too few to flood a page."""
 
@@ -91,10 +94,13 @@ class Contract:
         """Why one record is refused whatever the suite says; empty where nothing is wrong.
 
         Args:
-            row: its `_value`, `_fits`, `_timely`, `_timestamp` and typed fields, as Spark read them.
+            row: its `_value`, `_fits`, `_timely`, `_timestamp` and typed fields, as Spark read them; and its `_misfit`,
+                where the value was not JSON.
         """
         if row["_fits"]:
             return self._time_reasons(row, mistyped=False)
+        if MISFIT in row:
+            return self._told(row)
         untyped = _read(row["_value"])
         if not isinstance(untyped, dict):
             return [_whole(*untyped)]
@@ -109,6 +115,16 @@ class Contract:
         mistyped_time = any(self.event_time in reason["columns"] for reason in reasons)
         reasons += self._time_reasons(row, mistyped=mistyped_time)
         return reasons or [_whole("contract.json", f"the value does not fit the contract: {quote(untyped)}")]
+
+    def _told(self, row: Mapping[str, Any]) -> list[Reason]:
+        """The reasons against a value that another reader than Spark's has read."""
+        told = json.loads(row[MISFIT] or "{}")
+        if "rule_id" in told:
+            return [_whole(told["rule_id"], told["message"], told["value"])]
+        unfit: dict[str, str] = told.get("fields", {})
+        reasons = [self._misfit(name, shown) for name, shown in unfit.items()]
+        reasons += [self._missing(name) for name in self.required if row[name] is None and name not in unfit]
+        return reasons + self._time_reasons(row, mistyped=self.event_time in unfit)
 
     def _misfit(self, name: str, shown: str) -> Reason:
         what = f"{name} is {shown}, not {_IN_WORDS[self.fields[name]]}"
