@@ -101,7 +101,7 @@ REFUSED: list[tuple[Callable[[], Query], str]] = [
     (lambda: query("ms_kll"), "ms_kll is a metric of type quantiles"),
     (lambda: query("events@0.5"), "events is a metric of type count"),
     (lambda: query("ms_kll@1.5"), "the rank 1.5 is not between 0 and 1"),
-    (lambda: query("events/ms_kll"), "a quantile is not divided"),
+    (lambda: query("events/ms_kll"), "a metric of type count is not divided by one of type quantiles"),
     (lambda: query("ms_kll@half"), "'half' is no rank"),
     (lambda: query(dimensions=("user",)), "user is no dimension of by_page"),
     (lambda: query(filters=(("user", frozenset({1})),)), "user is no dimension of by_page"),

@@ -1,0 +1,261 @@
+"""How fast a dashboard's questions to years of history are, beside DuckDB and chDB over raw events.
+
+    python -m benchmarks.history generate FOLDER 1d 1h 1m 1s     # Delta tables, laid out as maintenance does it
+    python -m benchmarks.history ask FOLDER                      # warm and cold, p50 and p95
+    python -m benchmarks.history raw FOLDER                      # the same questions over raw events
+    python -m benchmarks.history sketches                        # estimates against exact answers, on Zipf data
+
+benchmarks/history.md says what was measured.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import subprocess
+import sys
+import time
+import uuid
+from dataclasses import dataclass
+from itertools import chain
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import orjson
+import pyarrow as pa
+from deltalake import DeltaTable
+
+from lakehouse.config.models import Pipeline
+from lakehouse.rollups.cover import COVER_KEY, Cover
+from lakehouse.rollups.layout import row_groups
+from lakehouse.rollups.partials import GRAIN_US
+from lakehouse.schemas import TIMESTAMP, gold_schema
+from lakehouse.serving.query import Measure, Query, Rollups
+from lakehouse.sinks.files import DataFile
+from lakehouse.storage import open_store
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+US = 1_000_000
+END_S = 1_798_761_600
+"""2027-01-01T00:00:00Z: where the history ends."""
+TENANTS, ENDPOINTS = 100, 100
+"""Values of the two dimensions: 10 000 series."""
+FILE_ROWS = 4_200_000
+"""Of a merged file: about half of maintenance's target size, where a file is full."""
+
+
+@dataclass(frozen=True)
+class Shape:
+    """Seconds of history, and the share of the series that have a row in a window."""
+
+    seconds: int
+    active: float
+
+
+SHAPES = {
+    "1d": Shape(365 * 86_400, 1.0),
+    "1h": Shape(365 * 86_400, 1.0),
+    "1m": Shape(30 * 86_400, 0.2),
+    "1s": Shape(6 * 3_600, 0.4),
+}
+
+
+def pipeline(root: Path) -> Pipeline:
+    """The pipeline whose rollup is asked."""
+    fields = {"at": "timestamp", "tenant": "string", "endpoint": "string", "status": "string", "ms": "double"}
+    metrics = [
+        {"name": "errors", "type": "count", "where": {"status": "error"}},
+        {"name": "ms_sum", "type": "sum", "column": "ms"},
+        {"name": "ms_max", "type": "max", "column": "ms"},
+    ]
+    return Pipeline.model_validate(
+        {
+            "name": "calls",
+            "root": str(root),
+            "source": {"servers": "localhost:1", "topic": "calls", "fields": fields},
+            "event_time": {"column": "at"},
+            "quality": {"suite": "none.json"},
+            "rollups": {
+                "by_series": {
+                    "dimensions": ["tenant", "endpoint"],
+                    "grains": list(reversed(SHAPES)),
+                    "metrics": metrics,
+                }
+            },
+        }
+    )
+
+
+def generate(root: Path, grain: str) -> None:
+    """Write one grain's table, file by file."""
+    described = pipeline(root)
+    rollup = described.rollups["by_series"]
+    schema = gold_schema(rollup, described.source.fields)
+    url = root / "gold" / f"calls_by_series_{grain}"
+    made = DeltaTable.create(str(url), schema)
+    store, adds, rows, began = open_store(str(url)), [], 0, time.monotonic()
+    file: DataFile | None = None
+    for part in row_groups(_windows(grain, schema), rollup):
+        file = file or DataFile(schema, "max_event_time")
+        file.write(part)
+        rows += part.num_rows
+        if rows // FILE_ROWS > (rows - part.num_rows) // FILE_ROWS:
+            adds.append(file.put(store, f"part-{uuid.uuid4()}.parquet", data_change=True))
+            file = None
+    if file:
+        adds.append(file.put(store, f"part-{uuid.uuid4()}.parquet", data_change=True))
+    _commit(root, url, made, grain, adds)
+    size = sum(add["size"] for add in adds)
+    told = {"grain": grain, "rows": rows, "files": len(adds), "bytes": size, "seconds": time.monotonic() - began}
+    print(json.dumps(told))
+
+
+def _windows(grain: str, schema: pa.Schema) -> Iterator[pa.Table]:
+    """The rows of some windows at a time, every series in turn, seeded by the first window."""
+    width_s, shape = GRAIN_US[grain] // US, SHAPES[grain]
+    series = TENANTS * ENDPOINTS
+    tenants = pa.array([f"tenant-{number:03}" for number in range(TENANTS)])
+    endpoints = pa.array([f"/v1/thing-{number:03}" for number in range(ENDPOINTS)])
+    at_once = max(1, 400_000 // int(series * shape.active))
+    for first in range(END_S - shape.seconds, END_S, width_s * at_once):
+        rng = np.random.default_rng(first)
+        starts = np.arange(first, min(END_S, first + width_s * at_once), width_s)
+        window = np.repeat(starts * US, series)
+        key = np.tile(np.arange(series), len(starts))
+        if shape.active < 1:
+            here = rng.random(len(key)) < shape.active
+            window, key = window[here], key[here]
+        events = rng.poisson(20, len(key)).astype(np.int64) + 1
+        columns = {
+            "window_start": pa.array(window).cast(TIMESTAMP),
+            "tenant": tenants.take(pa.array(key // ENDPOINTS)),
+            "endpoint": endpoints.take(pa.array(key % ENDPOINTS)),
+            "events": pa.array(events),
+            "errors": pa.array(rng.binomial(events, 0.02)),
+            "ms_sum": pa.array(np.round(events * rng.gamma(4, 5, len(key)), 2)),
+            "ms_max": pa.array(np.round(rng.gamma(9, 9, len(key)), 2)),
+            "min_event_time": pa.array(window + 1_000).cast(TIMESTAMP),
+            "max_event_time": pa.array(window + width_s * US - 1_000).cast(TIMESTAMP),
+            "_batch_id": pa.array(np.zeros(len(key), dtype=np.int64)),
+        }
+        yield pa.table(columns, schema)
+
+
+def _commit(root: Path, url: Path, made: DeltaTable, grain: str, adds: list[Any]) -> None:
+    """One commit with all files: of a batch for the finest grain, of a derivation that covers the finer one else."""
+    grains = list(reversed(SHAPES))
+    info: dict[str, Any] = {"timestamp": END_S * 1_000, "operation": "WRITE"}
+    if grain == grains[0]:
+        info["lakehouse"] = {"format": 1}
+    else:
+        finer = f"gold/calls_by_series_{grains[grains.index(grain) - 1]}"
+        # The finer table is generated first, so that its id is known.
+        source = str(DeltaTable(str(root / finer)).metadata().id)
+        info[COVER_KEY] = Cover(finer, source, 1).to_json()
+    lines = [{"commitInfo": info}, *({"add": add} for add in adds)]
+    retired = {"txn": {"appId": "lakehouse.retired", "version": (END_S - SHAPES[grain].seconds) * 1_000}}
+    body = b"\n".join(orjson.dumps(line) for line in [*lines, retired])
+    (url / "_delta_log" / f"{made.version() + 1:020}.json").write_bytes(body)
+
+
+def questions(number: int) -> Iterator[tuple[str, Query]]:
+    """What a dashboard asks; each number makes other ranges and values, so that no answer is known already."""
+    rng = np.random.default_rng(number)
+    tenant = ("tenant", frozenset({f"tenant-{rng.integers(TENANTS):03}"}))
+    endpoint = ("endpoint", frozenset({f"/v1/thing-{rng.integers(ENDPOINTS):03}"}))
+    hour, day = 3_600, 86_400
+    until = END_S - int(rng.integers(0, 5)) * hour
+    figures = tuple(map(Measure.parse, ("events", "errors/events", "ms_sum/events", "ms_max")))
+
+    def query(seconds: int, step_s: int, end: int = until, **more: Any) -> Query:  # noqa: ANN401 - the rest of a Query
+        return Query("by_series", figures, (end - seconds) * US, end * US, step_s * US, **more)
+
+    year_end = END_S - int(rng.integers(0, 5)) * day
+    yield "a year by day, everything", query(360 * day, day, year_end)
+    yield "a year by day, a tenant", query(360 * day, day, year_end, filters=(tenant,))
+    yield "90 days by hour, a series", query(90 * day, hour, filters=(endpoint, tenant))
+    yield "7 days by hour, a tenant", query(7 * day, hour, filters=(tenant,))
+    yield "24 hours by hour, tenants", query(day, hour, dimensions=("tenant",))
+    yield "6 hours by minute, a tenant", query(6 * hour, 60, filters=(tenant,))
+    minute_end = END_S - int(rng.integers(0, 60)) * 60
+    yield "1 hour by minute, everything", query(hour, 60, minute_end)
+    second_end = END_S - int(rng.integers(0, 600))
+    yield "5 minutes by second, a tenant", query(300, 1, second_end, filters=(tenant,))
+    yield "1 minute by second, everything", query(60, 1, second_end)
+
+
+def ask(root: Path, rounds: int) -> None:
+    """Ask each question warm (tables open, files seen) and cold (a new process, its files not in the page cache)."""
+    warm: dict[str, list[float]] = {}
+    rollups = Rollups(pipeline(root))
+    for number in range(rounds + 3):
+        for name, query in questions(number):
+            began = time.perf_counter()
+            answer = rollups.ask(query)
+            took = time.perf_counter() - began
+            if number >= 3:  # noqa: PLR2004 - rounds before the measurement
+                warm.setdefault(name, []).append(took)
+            if answer.rows.num_rows == 0:
+                raise SystemExit(f"{name}: no rows")
+    cold: dict[str, list[float]] = {}
+    for number in range(1_000, 1_000 + max(3, rounds // 4)):
+        for index, (name, _) in enumerate(questions(number)):
+            _forget(root)
+            command = [sys.executable, "-m", "benchmarks.history", "cold", str(root), str(number), str(index)]
+            cold.setdefault(name, []).append(float(subprocess.check_output(command, text=True)))
+    print("| Question | warm p50 | warm p95 | cold p50 | cold p95 |\n|---|---|---|---|---|")
+    for name, found in warm.items():
+        print(f"| {name} | {_ms(found, 50)} | {_ms(found, 95)} | {_ms(cold[name], 50)} | {_ms(cold[name], 95)} |")
+    every, first = (list(chain.from_iterable(found.values())) for found in (warm, cold))
+    print(f"| all | {_ms(every, 50)} | {_ms(every, 95)} | {_ms(first, 50)} | {_ms(first, 95)} |")
+    print(f"load average {os.getloadavg()[0]:.1f}, {rounds} rounds warm")
+
+
+def cold(root: Path, number: int, index: int) -> None:
+    """Seconds from an open process without tables to the answer."""
+    rollups, query = Rollups(pipeline(root)), list(questions(number))[index][1]
+    began = time.perf_counter()
+    rollups.ask(query)
+    print(time.perf_counter() - began)
+
+
+def _forget(root: Path) -> None:
+    """Ask the kernel to drop the files' pages."""
+    for path in root.rglob("*"):
+        if path.is_file():
+            handle = os.open(path, os.O_RDONLY)
+            os.fsync(handle)
+            os.posix_fadvise(handle, 0, 0, os.POSIX_FADV_DONTNEED)
+            os.close(handle)
+
+
+def _ms(seconds: list[float], percentile: int) -> str:
+    return f"{1_000 * float(np.percentile(seconds, percentile)):.0f} ms"
+
+
+def main() -> None:
+    """Read the arguments and do one of the four."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("what", choices=["generate", "ask", "cold", "raw", "sketches"])
+    parser.add_argument("folder", type=Path, nargs="?")
+    parser.add_argument("more", nargs="*")
+    parser.add_argument("--rounds", type=int, default=20)
+    arguments = parser.parse_args()
+    match arguments.what:
+        case "generate":
+            for grain in arguments.more:
+                generate(arguments.folder, grain)
+        case "ask":
+            ask(arguments.folder, arguments.rounds)
+        case "cold":
+            cold(arguments.folder, *map(int, arguments.more))
+        case _:
+            raise SystemExit(f"{arguments.what} is not there")
+
+
+if __name__ == "__main__":
+    main()
