@@ -6,6 +6,7 @@ import threading
 import time
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from statistics import median
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -16,10 +17,13 @@ CORE = 0.7
 PART = 0.5
 """Share of its interval that a refresh may take."""
 LOOK_S = 2.0
-"""From one look at the costs to the next."""
+LOOK_REFRESHES = 4
+"""From one look at the costs to the next, at least: a single refresh that had to wait says nothing."""
+GROWTH = 2.0
+"""In one look intervals become at most so many times as long."""
 GONE_S = 15.0
 """A page that has not refreshed for so long, and for three of its intervals, is closed."""
-LADDER = (0.25, 0.5, 0.75, 1.0, 1.5, 2.0, 3.0, 5.0, 8.0, 12.0, 20.0, 30.0)
+LADDER = (0.25, 0.5, 0.75, 1.0, 1.5, 2.0, 3.0, 5.0, 8.0, 12.0)
 """The intervals there are: a change of interval is a full run of a page, so that it must not follow every wave."""
 SHRINK = 0.7
 """Intervals become shorter only where so much of the room is enough."""
@@ -31,8 +35,8 @@ class _Look:
 
     at_s: float
     cpu_s: float
-    refreshes: int = 0
-    wall_s: float = 0.0
+    walls_s: list[float] = field(default_factory=list)
+    """How long each refresh took."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,7 +74,11 @@ class Pace:
     def interval(self, chosen_s: float) -> float:
         """Seconds from one refresh to the next, for somebody who has chosen `chosen_s`."""
         wanted = chosen_s * self.factor
-        return chosen_s if self.factor <= 1 else next((step for step in LADDER if step >= wanted), LADDER[-1])
+        return (
+            chosen_s
+            if self.factor <= 1
+            else next((step for step in LADDER if step >= wanted), max(LADDER[-1], chosen_s))
+        )
 
     @property
     def viewers(self) -> int:
@@ -82,9 +90,8 @@ class Pace:
         with self._lock:
             self._viewers[viewer] = _Viewer(now, chosen_s)
             look = self._look = self._look or _Look(began, self.cpu())
-            look.refreshes += 1
-            look.wall_s += now - began
-            if now - look.at_s >= LOOK_S:
+            look.walls_s.append(now - began)
+            if now - look.at_s >= LOOK_S and len(look.walls_s) >= LOOK_REFRESHES:
                 self._weigh(look, now)
                 self._look = _Look(now, self.cpu())
 
@@ -94,10 +101,10 @@ class Pace:
             for name, one in self._viewers.items()
             if now - one.seen_s <= max(GONE_S, 3 * self.interval(one.chosen_s))
         }
-        core_s = (self.cpu() - look.cpu_s) / look.refreshes
+        core_s = (self.cpu() - look.cpu_s) / len(look.walls_s)
         wanted = sum(1 / one.chosen_s for one in self._viewers.values())
         shortest = min(one.chosen_s for one in self._viewers.values())
-        needed = max(1.0, wanted * core_s / CORE, look.wall_s / look.refreshes / (PART * shortest))
-        # Longer at once, shorter only where it is well below: it must not swing between two intervals.
+        needed = max(1.0, wanted * core_s / CORE, median(look.walls_s) / (PART * shortest))
+        # Shorter only where it is well below: it must not swing between two intervals.
         if needed > self.factor or needed < self.factor * SHRINK:
-            self.factor = min(needed, LADDER[-1] / LADDER[0])
+            self.factor = min(needed, self.factor * GROWTH, LADDER[-1] / LADDER[0])

@@ -184,6 +184,7 @@ class Board {
   update(raw, act) {
     this.act = act;
     const cut = raw.indexOf(10);
+    state.dress(this.root);
     state.update(JSON.parse(utf8.decode(raw.subarray(0, cut))));
     const text = utf8.decode(raw.subarray(cut + 1));
     const colors = palette(this.root);

@@ -19,7 +19,7 @@ const lakehouse = {
     board.update(data, act);
   },
   panels: (parent, data) => part(parent, Panels).update(data),
-  alerts: (parent, data) => state.alert(decode(data)),
+  alerts: (parent, data) => state.alert(parent, decode(data)),
 };
 
 const KEYS = [

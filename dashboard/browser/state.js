@@ -1,5 +1,10 @@
 // What stands at the top of every page: how fresh the data are, and which alerts fire.
 
+const span = (seconds) => (seconds < 1 ? `${Math.round(seconds * 1000)} ms` : `${+seconds.toFixed(1)} s`);
+
+const THEME = [
+  "text", "background", "secondary-background", "primary", "border", "gray", "green", "orange", "red", "green-text", "orange-text", "red-text",
+].map((name) => `--st-${name}-color`).concat("--st-font");
 const PLACES = { badge: ".lh-badge-place", alerts: ".lh-alerts-place" };
 
 class Badge {
@@ -26,7 +31,7 @@ class Badge {
     say(this.text, ms === null ? "no commit yet" : `${age(ms)} behind`);
     say(this.version, shown.version === undefined || shown.version < 0 ? "" : `version ${count(shown.version)}`);
     const slow = !data.paused && data.every_s > data.chosen_s;
-    say(this.slow, slow ? `Refreshes every ${age(data.every_s * 1000)} instead of ${age(data.chosen_s * 1000)}: ${count(data.viewers)} viewers are more than this machine serves faster.` : "");
+    say(this.slow, slow ? `Every ${span(data.every_s)} instead of ${span(data.chosen_s)}: the machine is busy, with ${count(data.viewers)} ${data.viewers === 1 ? "viewer" : "viewers"}.` : "");
     this.slow.hidden = !slow;
     say(this.problem, data.problem ? `The table cannot be read; showing the last state. ${data.problem}` : "");
     this.problem.hidden = !data.problem;
@@ -128,9 +133,17 @@ const state = {
     this.tick();
   },
   // Of a page that shows no hot table, only its alerts.
-  alert(alerts) {
+  alert(parent, alerts) {
+    this.dress(parent);
     this.data = { alerts };
     this.tick();
+  },
+  // Streamlit gives its colours to components alone, and the places at the top lie outside of any.
+  dress(root) {
+    const place = document.querySelector(".st-key-head");
+    if (!place) return;
+    const style = getComputedStyle(root);
+    for (const name of THEME) place.style.setProperty(name, style.getPropertyValue(name));
   },
   find(kind, Kind) {
     const place = document.querySelector(PLACES[kind]);

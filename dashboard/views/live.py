@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from dashboard.pace import Pace
     from lakehouse.serving.snapshot import Snapshot
 
-REFRESH = {"250ms": 0.25, "500ms": 0.5, "1s": 1.0, "2s": 2.0, "5s": 5.0}
+REFRESH = {"250ms": 0.25, "500ms": 0.5, "1s": 1.0, "5s": 5.0}
 MAX_URL_VALUES = 50
 """Values of one filter taken from the URL, which anyone can write."""
 _FROM, _TO = "from", "to"

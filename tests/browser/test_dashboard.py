@@ -76,6 +76,40 @@ def test_an_unchanged_version_is_not_redrawn(page: Page, site: Site) -> None:
     assert int(after["ageMs"]) > 700
 
 
+DATA = (
+    ".lh-value", ".lh-change", ".lh-note", ".lh-spark", ".lh-stage", ".lh-legend b", "#lh-badge", "#lh-alerts",
+    ".lh-leaders tbody",
+)  # fmt: skip
+"""What may differ from one refresh to the next."""
+
+
+def test_refreshes_change_nothing_but_data_and_a_zoom_ends_them(page: Page, site: Site) -> None:
+    open_page(page, f"{site.url}?range=1m&feature=search&feature=checkout")
+    expect(page.locator("#lh-panel-heatmap-1 .lh-rank-0").first).to_be_visible()
+    page.evaluate("document.fonts.ready")
+    shots = set()
+    for _ in range(4):
+        version = int(frame(page)["version"])
+        shots.add(page.screenshot(mask=[page.locator(part) for part in DATA]))
+        page.wait_for_function(
+            "(seen) => +document.getElementById('lakehouse-frame').dataset.version > seen", arg=version
+        )
+    assert len(shots) == 1, "pixels outside of the data have changed"
+    box = page.locator("#lh-panel-series-0 svg[role=group]").bounding_box()
+    assert box is not None
+    page.mouse.move(box["x"] + box["width"] * 0.4, box["y"] + 90)
+    page.mouse.down()
+    page.mouse.move(box["x"] + box["width"] * 0.7, box["y"] + 90, steps=3)
+    page.mouse.up()
+    expect(page.locator(".lh-zoom")).to_be_visible()
+    assert re.search(r"[?&]from=\d+&to=\d+", page.url)
+    assert 10 <= float(frame(page)["minutes"]) * 60 <= 30
+    page.keyboard.press("Escape")
+    expect(page.locator(".lh-zoom")).to_be_hidden()
+    page.wait_for_url(lambda url: "from=" not in url)
+    assert "feature=search" in page.url
+
+
 def test_filters_live_in_the_url(page: Page, site: Site) -> None:
     open_page(page, f"{site.url}?range=1m&feature=search&region=eu-west")
     expect(page.locator("#lh-panel-leaderboard-2 tbody tr")).to_have_count(1)

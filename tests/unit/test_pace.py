@@ -49,7 +49,7 @@ def test_too_many_viewers_stretch_the_interval_to_what_fits(machine: Machine) ->
 
 def test_a_refresh_that_takes_long_stretches_it_too(machine: Machine) -> None:
     machine.run(1, seconds=20, cost_s=0.0)
-    for _ in range(10):
+    for _ in range(30):
         with machine.pace.refresh("0", 0.5):
             machine.now += 0.6  # waiting, not computing: the machine is busy with something else
     assert machine.pace.interval(0.5) > 1.0
