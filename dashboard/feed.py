@@ -39,8 +39,8 @@ def open_feeds(pipeline: Pipeline) -> tuple[Feed, ...]:
     """Start following the table of every rollup that the stream writes. The tables need not exist yet."""
     feeds = []
     names = {id(rollup): name for name, rollup in pipeline.rollups.items()}
-    for table, grain, rollup in pipeline.rollup_tables():
-        name, scale = names[id(rollup)], SCALES[grain]
+    for table, _, rollup in pipeline.rollup_tables():
+        name, scale = names[id(rollup)], SCALES[rollup.grains[0]]
         shape, page = Shape.of(rollup, pipeline.source.fields), layout(pipeline, name)
         follower = Follower(layer_url(pipeline.root, "gold", table), shape, levels=scale.levels).start()
         feeds.append(Feed(pipeline.name, table, name, follower, Answers(partial(board, page)), page, scale))

@@ -41,14 +41,22 @@ FIVE = SCALES["1s"].ranges["5m"]
 FEED: list[Feed] = []
 """What the page under test draws; the script that AppTest runs can only reach a module's attribute."""
 PACE: list[Pace] = []
+ACTS: list[dict[str, Any]] = []
+"""What the viewer does on the board before the next run."""
 
 
 def page() -> None:
+    import streamlit as st
+
     from dashboard.alarms import Alarms
     from dashboard.frame import Frame
     from dashboard.views import live
-    from tests.unit.test_dashboard import FEED, PACE, SHOP
+    from tests.unit.test_dashboard import ACTS, FEED, PACE, SHOP
 
+    if ACTS:
+        live._act(FEED[0])  # a component's callback comes before the script, too
+        ACTS.pop()
+        st.session_state.pop("_acted")
     frame = Frame("feature_events", "conf/feature_events.yaml")
     live.show(live.Live(FEED[0], frame, Alarms(SHOP), PACE[0]), "Live")
 
@@ -71,6 +79,8 @@ def feed(table: HotTable, monkeypatch: pytest.MonkeyPatch) -> Iterator[Feed]:
     )
     monkeypatch.setattr("tests.unit.test_dashboard.FEED", [feed])
     monkeypatch.setattr("tests.unit.test_dashboard.PACE", [Pace()])
+    monkeypatch.setattr("tests.unit.test_dashboard.ACTS", [])
+    monkeypatch.setattr("dashboard.components.acted", lambda: ACTS[-1])
     yield feed
     feed.follower.stop()
 
@@ -155,6 +165,91 @@ def test_filters_come_from_the_url_and_go_there(table: HotTable, feed: Feed) -> 
     board = messages(app)["board"]
     assert leaders(board) == ["search"]
     assert app.query_params["feature"] == "search"
+
+
+def test_a_click_on_a_value_filters_and_a_second_one_lets_all_in(table: HotTable, feed: Feed) -> None:
+    filled(table, feed)
+    app = AppTest.from_function(page, default_timeout=60).run()
+    for chosen, shown in ((["login"], ["login"]), ([], ["login", "search"])):
+        ACTS.append({"filter": ["feature", "login"]})
+        board = messages(app.run())["board"]
+        assert app.multiselect(key="feature").value == chosen
+        assert sorted(leaders(board)) == shown
+    ACTS.append({"filter": ["password", "x"]})
+    assert sorted(leaders(messages(app.run())["board"])) == ["login", "search"]
+
+
+def test_a_zoom_goes_into_the_url_and_out_of_it(table: HotTable, feed: Feed) -> None:
+    filled(table, feed)
+    app = AppTest.from_function(page, default_timeout=60).run()
+    end = int(time.time()) - 20
+    ACTS.append({"zoom": [end - 40, end]})
+    board = messages(app.run())["board"]
+    assert board["zoom"] == [end - 40, end]
+    assert board["events"] == 160
+    assert board["series"]["points"] == 40
+    assert (app.query_params["from"], app.query_params["to"]) == (str(end - 40), str(end))
+    ACTS.append({"zoom": []})
+    assert messages(app.run())["board"]["zoom"] is None
+    assert "from" not in app.query_params
+
+
+@pytest.mark.parametrize(
+    ("start", "end", "title"),
+    [("100", "200", "This range is not held here any more"), ("x", "5", None), ("9" * 40, "9" * 41, None)],
+)
+def test_a_range_from_the_url_may_be_anything(
+    table: HotTable, feed: Feed, start: str, end: str, title: str | None
+) -> None:
+    filled(table, feed)
+    app = AppTest.from_function(page, default_timeout=60)
+    app.query_params["from"], app.query_params["to"] = start, end
+    board = messages(app.run())["board"]
+    assert board.get("title") == title
+    if title:
+        assert "`lakehouse ask`" in board["waiting"]
+
+
+def test_a_stretched_interval_is_told(table: HotTable, feed: Feed) -> None:
+    filled(table, feed)
+    PACE[0].factor = 4.0
+    badge = messages(AppTest.from_function(page, default_timeout=60).run())["badge"]
+    assert (badge["chosen_s"], badge["every_s"], badge["viewers"]) == (0.25, 1.0, 0)
+    assert badge["alerts"] == {"rules": 0, "problem": "", "alerts": []}
+
+
+def test_a_page_shows_what_its_file_declares(table: HotTable, feed: Feed) -> None:
+    filled(table, feed)
+    ranks = (0.5, 0.9)
+    pipeline = Pipeline.model_validate(
+        SHOP.model_dump()
+        | {
+            "dashboard": {
+                "by_feature": {
+                    "tiles": [{"metric": "latency_ms_max", "label": "Slowest"}, "users_hll"],
+                    "panels": [
+                        {"kind": "series", "figures": [{"metric": "errors", "per": "second"}]},
+                        {
+                            "kind": "series",
+                            "figures": [{"metric": "latency_ms_kll", "quantile": q} for q in (0.5, 0.9)],
+                        },
+                        {"kind": "leaderboard", "dimension": "region", "figures": ["events", "errors"]},
+                    ],
+                }
+            }
+        }
+    )
+    declared = layout(pipeline, "by_feature")
+    found = orjson.loads(board(declared, feed.follower.snapshot, Question(FIVE, split="region"), time.time() * 1000))
+    assert [(tile["label"], tile["unit"]) for tile in found["specs"]] == [("Slowest", "ms"), ("Distinct users", "")]
+    assert found["tiles"]["latency_ms_max"]["now"] == 59.0
+    assert [panel["title"] for panel in found["panels"]] == ["Errors per second", "Latency", "By region"]
+    assert [line["label"] for line in found["panels"][1]["lines"]] == ["p50", "p90"]
+    assert list(found["series"]["lines"]) == ["latency_ms_kll-50", "latency_ms_kll-90"]
+    assert [name for name, _ in found["series"]["stacks"]["errors"]] == ["eu", "us"]
+    assert found["series"]["heats"] == {}
+    assert sorted(row[0] for row in found["boards"][0]["rows"]) == ["eu", "us"]
+    assert "Distinct users are within" in found["foot"]
 
 
 def test_pause_holds_the_snapshot_and_lets_filters_work(table: HotTable, feed: Feed) -> None:
