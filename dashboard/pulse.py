@@ -10,19 +10,19 @@ import threading
 import time
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Generic, TypeVar
+from typing import TYPE_CHECKING
 
 import orjson
 
 from dashboard import panels, wording
+from dashboard.held import Held
 from dashboard.panels import marked
 from lakehouse import kafka_admin, storage
 from lakehouse.errors import LakehouseError, TableError
 from lakehouse.serving.journal import Journal, batches, last_commits, pace, partition_rates
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
-
+    from dashboard.alarms import Alarms
     from dashboard.panels import Cell, Mood, Panel
     from lakehouse.config.models import Pipeline
     from lakehouse.serving.journal import Entry, Pace, Sizes
@@ -37,25 +37,6 @@ OTHERS = 400
 LATE_MS, STALE_MS = 1_000, 10_000
 _LOG_BYTES = 65_536
 _PROBLEMS = 8
-
-T = TypeVar("T")
-
-
-class Held(Generic[T]):
-    """A value that is made at most every so many seconds, whatever the number of askers."""
-
-    def __init__(self, make: Callable[[], T], every_s: float) -> None:
-        self._make, self._every_s = make, every_s
-        self._lock = threading.Lock()
-        self._made: tuple[float, T] | None = None
-
-    def get(self) -> T:
-        """The value; one thread makes it, the others wait for that one."""
-        with self._lock:
-            now = time.monotonic()
-            if self._made is None or now - self._made[0] >= self._every_s:
-                self._made = (now, self._make())
-            return self._made[1]
 
 
 @dataclass(frozen=True)
@@ -106,8 +87,9 @@ class View:
 class Pulse:
     """One pipeline's tables as their logs tell of them."""
 
-    def __init__(self, pipeline: Pipeline) -> None:
+    def __init__(self, pipeline: Pipeline, alarms: Alarms) -> None:
         self.pipeline = pipeline
+        self._alarms = alarms
         name = pipeline.name
         self._root = storage.resolve_root(pipeline.root)
         self._silver = f"silver/{name}"
@@ -138,7 +120,8 @@ class Pulse:
                 f"There is no table of {self.pipeline.name} yet. Start the pipeline with: lakehouse run {config}",
             )
         found = [self._tiles(view, silver, now_ms), *self._charts(view, silver, minutes, now_ms)]
-        found += [self._partitions(silver, now_ms), self._tables(view, now_ms), self._problems(view)]
+        found += [self._alarms.panel(now_ms), self._partitions(silver, now_ms)]
+        found += [self._tables(view, now_ms), self._problems(view)]
         foot = "From the tables' own logs. Behind: from a batch's oldest record in Kafka to its commit. Times are UTC."
         return panels.encode(found, foot=foot)
 

@@ -15,7 +15,7 @@ from playwright.sync_api import sync_playwright
 FOLDER = Path(__file__).parent.parent / "docs" / "images"
 FLAGS = ("--no-sandbox", "--disable-gpu", "--no-first-run", "--disable-background-networking", "--disable-sync")
 PAGES = {
-    "live": ("", "#lh-tile-rate"),
+    "live": ("", "#lh-tile-events"),
     "explore": ("explore", "[data-testid=stDataFrame]"),
     "pipeline": ("pipeline", "#lh-tile-rate"),
     "quality": ("quality?hours=15m", "#lh-tile-pass"),

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from itertools import pairwise
 from typing import TYPE_CHECKING
 
 from lakehouse.config.models import format_duration
+from lakehouse.serving.figures import figure, values
 from lakehouse.serving.questions import freshness_ms, frontier_ms
-from lakehouse.serving.snapshot import Level, distinct, gather, quantiles
+from lakehouse.serving.scale import Level
+from lakehouse.serving.snapshot import gather
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping
@@ -180,28 +182,16 @@ def _threshold(alert: ThresholdAlert, facts: Facts) -> Reading:
 
 def _measure(alert: ThresholdAlert, cell: Cell | None, seconds: float, shape: Shape) -> tuple[float | None, str]:
     """The metric's value, and what it is called; sums are 0 without events, other metrics have no value then."""
-    names = [name for name, _, _ in shape.sketches]
-    if alert.metric in names:
-        index = names.index(alert.metric)
-        if shape.sketches[index][1] == "quantiles":
-            found = quantiles(cell, replace(shape, latency=index), [alert.quantile])[0] if cell else None
-            return found, f"the {alert.quantile:g} quantile of {alert.metric}"
-        return (distinct(cell, replace(shape, users=index)) if cell else 0.0), f"distinct {alert.metric}"
-    if alert.metric == "events":
-        value, adds_up = float(cell.events if cell else 0), True
-    else:
-        index, how = next((i, how) for i, (name, how) in enumerate(shape.numbers) if name == alert.metric)
-        found = cell.numbers[index] if cell else None
-        adds_up = how == "sum"
-        if found is None and not adds_up:
-            return None, alert.metric
-        value = float(found or 0)
-    match alert.per:
-        case "second":
-            return value / seconds, f"{alert.metric} per second"
-        case "event":
-            return (value / cell.events if cell and cell.events else None), f"{alert.metric} per event"
-        case "window":
+    one = figure(shape, alert.metric, "range" if alert.per == "window" else alert.per, alert.quantile)
+    (value,) = values(cell, seconds, (one,), shape)
+    match one.kind:
+        case "quantiles":
+            return value, f"the {alert.quantile:g} quantile of {alert.metric}"
+        case "distinct":
+            return value, f"distinct {alert.metric}"
+        case "sum" if alert.per != "window":
+            return value, f"{alert.metric} per {alert.per}"
+        case _:
             return value, alert.metric
 
 

@@ -20,7 +20,7 @@ from lakehouse.config.problems import choose
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
-    from lakehouse.config.models import AnyAlert, AnyMetric, Pipeline, Rollup, ThresholdAlert, Where
+    from lakehouse.config.models import AnyAlert, AnyMetric, PageFigure, Pipeline, Rollup, ThresholdAlert, Where
     from lakehouse.config.problems import KeyPath
 
 GOLD_COLUMNS = ("window_start", "events", "min_event_time", "max_event_time", "_batch_id")
@@ -81,7 +81,7 @@ def check(pipeline: Pipeline) -> list[Finding]:
         for index, metric in enumerate(rollup.metrics):
             findings += _metric(pipeline, metric, (*path, "metrics", index))
         findings += _ratios(rollup, (*path, "ratios"))
-    return [*findings, *_alerts(pipeline)]
+    return [*findings, *_alerts(pipeline), *_dashboard(pipeline)]
 
 
 def _root(pipeline: Pipeline) -> Iterator[Finding]:
@@ -384,6 +384,51 @@ def _alert_dimensions(pipeline: Pipeline, where: Where, rollup: Rollup, path: Ke
             yield Finding((*path, name), f"the rollup has no dimension {name}", remedy, at_key=True)
         else:
             yield from _condition(pipeline, name, wanted, (*path, name))
+
+
+def _dashboard(pipeline: Pipeline) -> Iterator[Finding]:
+    for name, page in pipeline.dashboard.items():
+        path: KeyPath = ("dashboard", name)
+        rollup = pipeline.rollups.get(name)
+        if rollup is None:
+            remedy = choose(name, pipeline.rollups, "the rollups are")
+            yield Finding(path, f"there is no rollup {name}", remedy, at_key=True)
+            continue
+        yield from _figures(page.tiles, rollup, (*path, "tiles"))
+        for index, panel in enumerate(page.panels):
+            here = (*path, "panels", index)
+            if panel.kind == "heatmap":
+                kinds = [metric.name for metric in rollup.metrics if metric.type == "quantiles"]
+                if panel.metric not in kinds:
+                    what = f"the rollup has no metric {panel.metric} of type quantiles"
+                    remedy = choose(panel.metric, kinds, "these are") if kinds else "add one, or take the panel away"
+                    yield Finding((*here, "metric"), what, remedy)
+                continue
+            yield from _figures(panel.figures, rollup, (*here, "figures"))
+            if panel.kind == "leaderboard" and panel.dimension not in rollup.dimensions:
+                remedy = choose(panel.dimension, rollup.dimensions, "its dimensions are")
+                yield Finding((*here, "dimension"), f"the rollup has no dimension {panel.dimension}", remedy)
+
+
+def _figures(figures: Sequence[PageFigure], rollup: Rollup, path: KeyPath) -> Iterator[Finding]:
+    kinds = {"events": "count", **{metric.name: metric.type for metric in rollup.metrics}}
+    seen: list[tuple[object, ...]] = []
+    for index, figure in enumerate(figures):
+        here = (*path, index)
+        kind = kinds.get(figure.metric)
+        if kind is None:
+            remedy = choose(figure.metric, kinds, "the metrics are")
+            place = here if figure.model_fields_set == {"metric"} else (*here, "metric")
+            yield Finding(place, f"the rollup has no metric {figure.metric}", remedy)
+            continue
+        if figure.per is not None and kind not in ("count", "sum"):
+            yield Finding((*here, "per"), f"{figure.metric} is no count and no sum", "delete the key")
+        if figure.quantile is not None and kind != "quantiles":
+            yield Finding((*here, "quantile"), f"{figure.metric} has no quantiles", "delete the key")
+        same = (figure.metric, figure.per, figure.quantile)
+        if same in seen:
+            yield Finding(here, f"the figure {figure.metric} stands here twice", "keep one")
+        seen.append(same)
 
 
 _REWRITE = {

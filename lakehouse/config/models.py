@@ -599,6 +599,87 @@ class Lineage(Model):
     every: Duration = Field(default=timedelta(minutes=1), description="from one RUNNING event to the next; 1s at least")
 
 
+class PageFigure(Model):
+    """One number of a rollup, over a range of time: a metric's name alone, or the keys."""
+
+    metric: Name = Field(description="a metric of the rollup, or `events`")
+    per: Literal["second", "event", "range"] | None = Field(
+        default=None,
+        description=(
+            "what events, counts and sums are divided by: seconds, events, or nothing; "
+            "by default events for a count with a condition, otherwise seconds"
+        ),
+    )
+    quantile: float | None = Field(
+        default=None, ge=0, le=1, description="which one, of a metric of type quantiles; 0.95 by default"
+    )
+    label: str = Field(default="", max_length=60, description="what it is called; by default as the metric is")
+    good: Literal["up", "down", "neither"] | None = Field(
+        default=None, description="which change is an improvement; by default told by the metric's name and unit"
+    )
+
+    @model_validator(mode="before")
+    @classmethod
+    def _short_form(cls, value: Any) -> Any:  # noqa: ANN401 - raw YAML
+        return {"metric": value} if isinstance(value, str) else value
+
+    @classmethod
+    def __get_pydantic_json_schema__(cls, core_schema: CoreSchema, handler: GetJsonSchemaHandler) -> JsonSchemaValue:
+        """Either form: the metric's name alone, or the keys."""
+        long_form = handler.resolve_ref_schema(handler(core_schema))
+        short_form = {key: value for key, value in long_form["properties"]["metric"].items() if key != "title"}
+        return {"anyOf": [short_form, long_form]}
+
+
+class Panel(Model):
+    """Base of the panels below the tiles."""
+
+    title: str = Field(default="", max_length=60, description="by default told by its metrics")
+
+
+class SeriesPanel(Panel):
+    """Figures over time."""
+
+    kind: Literal["series"] = Field(description="figures over time")
+    figures: list[PageFigure] = Field(
+        min_length=1,
+        max_length=7,
+        description=(
+            "one of events, counts or sums per second is stacked by the dimension that the viewer splits by; "
+            "anything else is a line each"
+        ),
+    )
+
+
+class HeatmapPanel(Panel):
+    """Over time, which values of a metric of type quantiles were how frequent, with p50, p95 and p99."""
+
+    kind: Literal["heatmap"] = Field(description="which values of a metric of type quantiles were how frequent")
+    metric: Name = Field(description="a metric of type quantiles")
+
+
+class LeaderboardPanel(Panel):
+    """The values of a dimension, ranked."""
+
+    kind: Literal["leaderboard"] = Field(description="the values of a dimension, ranked")
+    dimension: Name = Field(description="a dimension of the rollup")
+    figures: list[PageFigure] = Field(
+        default_factory=list,
+        max_length=7,
+        description="its columns, the first of which ranks; by default events per second and what the tiles show",
+    )
+
+
+AnyPanel = Annotated[SeriesPanel | HeatmapPanel | LeaderboardPanel, Field(discriminator="kind")]
+
+
+class LivePage(Model):
+    """What the Live page of a rollup shows; what is left out is made from the rollup's metrics."""
+
+    tiles: list[PageFigure] = Field(default_factory=list, max_length=12, description="the figures at its top")
+    panels: list[AnyPanel] = Field(default_factory=list, max_length=12, description="what is below them, in order")
+
+
 class Pipeline(Model):
     """One pipeline: one stream of events and every table made from it."""
 
@@ -622,6 +703,10 @@ class Pipeline(Model):
     metrics: Metrics = Field(default=Metrics(), description="where its figures can be read")
     alerts: Alerts = Field(default=Alerts(), description="what a person has to be told, and how")
     lineage: Lineage = Field(default=Lineage(), description="OpenLineage events about it")
+    dashboard: dict[Name, LivePage] = Field(
+        default_factory=dict,
+        description="name of a rollup → what its Live page shows; made from its metrics by default",
+    )
 
     def keep(self, rows: str, rollup: str | None = None) -> timedelta | None:
         """How long a table keeps its rows; None for ever.

@@ -136,6 +136,8 @@ def _word(error: ErrorDetails, place: _Place, document: Document) -> tuple[str, 
                 f"{key} is empty",
                 "write at least one value, or delete the key where it is optional",
             )
+        case "string_too_long" | "too_long":
+            what, remedy = f"{key} is too long", f"at most {limits['max_length']} fit"
         case "greater_than_equal":
             what, remedy = f"{key} is {shown}, but has to be at least {limits['ge']}", "write a larger number"
         case "less_than_equal":

@@ -23,7 +23,8 @@ from lakehouse.rollups.merge import merge_partials
 from lakehouse.rollups.partials import aggregate
 from lakehouse.schemas import quarantine_schema
 from lakehouse.serving.follower import Follower
-from lakehouse.serving.snapshot import Level, Shape
+from lakehouse.serving.scale import Level
+from lakehouse.serving.snapshot import Shape
 from lakehouse.sinks.delta_log import TableLog, commit_path, configuration, find_recorded, last_checkpoint
 from lakehouse.storage import open_store
 from tests.maintained import (
