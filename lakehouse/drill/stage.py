@@ -128,7 +128,7 @@ class Stage:
             self.file = self._write(served.bootstrap, hook)
             self.pipeline: Pipeline = load_pipeline(self.file, dict(os.environ))
             kafka_admin.create_topic(served.bootstrap, self.pipeline.source.topic, 2)
-            stack.callback(lambda: self.driver and self.driver.stop())
+            stack.callback(self._end_driver)
             self.start_driver()
             # From outside, on standby: it takes over when the driver's own evaluation is gone with it.
             watch = self._child("watch", ["-m", "lakehouse", "alerts", str(self.file), "--json"])
@@ -281,10 +281,13 @@ class Stage:
                 {"type": "expect_column_values_to_be_in_set", "kwargs": rule, "severity": "critical",
                  "meta": {"rule_id": "bad_deploy"}}
             )  # fmt: skip
-        if self.driver is not None:
-            self.driver.stop()
+        self._end_driver()
         self._suite.write_bytes(orjson.dumps(suite))
         return self.start_driver()
+
+    def _end_driver(self) -> None:
+        if self.driver is not None:
+            self.driver.stop()
 
     def _text_field(self) -> str:
         return next(name for name, field in self.pipeline.source.fields.items() if field.type == "string")

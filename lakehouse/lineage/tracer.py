@@ -81,8 +81,9 @@ class Tracer:
             yield
         except BaseException as error:
             # That of an expectation which stops the pipeline may hold a value of an event.
-            told = isinstance(error, LakehouseError) and not isinstance(error, QualityError)
-            what = f"{type(error).__name__}: {error.what}" if told else type(error).__name__
+            what = type(error).__name__
+            if isinstance(error, LakehouseError) and not isinstance(error, QualityError):
+                what += f": {error.what}"
             self._end("COMPLETE" if isinstance(error, KeyboardInterrupt) else "FAIL", redact(what))
             raise
         self._end("COMPLETE", None)

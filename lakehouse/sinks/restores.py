@@ -283,4 +283,4 @@ def _opened(url: str, name: str) -> DeltaTable:
 
 def _is_of(action: dict[str, Any], number: int) -> bool:
     txn = action.get("txn", {})
-    return txn.get("appId") == APP_ID and txn.get("version") == number
+    return bool(txn.get("appId") == APP_ID and txn.get("version") == number)
