@@ -15,6 +15,7 @@ import streamlit as st
 if (_ROOT := str(Path(__file__).resolve().parent.parent)) not in sys.path:
     sys.path.insert(0, _ROOT)
 
+from dashboard.access import admitted
 from dashboard.alarms import Alarms
 from dashboard.components import load_code
 from dashboard.feed import Feed, open_feeds
@@ -24,7 +25,7 @@ from dashboard.pulse import Pulse
 from dashboard.verdicts import Verdicts
 from dashboard.views import explore, live, quality
 from dashboard.views import pipeline as pipeline_page
-from lakehouse import embedded
+from lakehouse import embedded, storage
 from lakehouse.config.loader import load_pipeline
 from lakehouse.errors import LakehouseError
 from lakehouse.serving import beacon
@@ -51,6 +52,7 @@ class Site:
 @st.cache_resource(show_spinner=False)
 def site(config: str) -> Site:
     """The followers and journals of this process; every session gets the same ones."""
+    storage.adopt_secret_files()
     pipeline = load_pipeline(Path(config), embedded.environment())
     alarms = Alarms(pipeline)
     pulse = Pulse(pipeline, alarms)
@@ -68,6 +70,8 @@ def main() -> None:
     """Live (a page per rollup of the pipeline that the command line names) and the pages about the pipeline."""
     config = sys.argv[1] if len(sys.argv) > 1 else DEFAULT_CONFIG
     st.set_page_config(page_title="Live", layout="wide", initial_sidebar_state="collapsed")
+    if not admitted():
+        return
     load_code()
     try:
         found = site(config)

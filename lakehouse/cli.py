@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
+from lakehouse import storage
 from lakehouse.errors import ConfigError, LakehouseError
 from lakehouse.logs import redact
 
@@ -62,6 +63,7 @@ Since = Annotated[str | None, typer.Option(help="Kafka time, inclusive: 2026-01-
 Until = Annotated[str | None, typer.Option(help="Kafka time, exclusive; as --since")]
 Where = Annotated[list[str] | None, typer.Option(help="FIELD=VALUE of the event, where it is a JSON object")]
 
+_ON_A_CLUSTER = "spark-submit --packages org.apache.hadoop:hadoop-aws:3.5.0 jobs/validate.py PIPELINE, with its AWS_*"
 _DEFAULT_PIPELINE = Path("conf/feature_events.yaml")
 
 
@@ -79,6 +81,7 @@ def exit_on_error() -> Iterator[None]:
     # Spark's bridge logs each exception that is reported here, with its traceback.
     logging.getLogger("py4j").setLevel(logging.CRITICAL + 1)
     try:
+        storage.adopt_secret_files()
         yield
     except LakehouseError as error:
         typer.echo(f"error: {redact(str(error))}", err=True)
@@ -367,7 +370,7 @@ def recover(
     as_json: Json = False,
 ) -> None:
     """Find out what keeps a pipeline from starting, show the plan, and carry it out. Exit 1 where it is not done."""
-    from lakehouse import embedded, storage
+    from lakehouse import embedded
     from lakehouse.config.loader import load_pipeline
     from lakehouse.lock import driver_lock
     from lakehouse.recover import carry_out, make_plan
@@ -540,7 +543,6 @@ def quarantine_replay(
     as_json: Json = False,
 ) -> None:
     """Judge refused rows anew and move the accepted ones to silver and the rollups, exactly once."""
-    from lakehouse import storage
     from lakehouse.lock import replay_lock
     from lakehouse.repair import load_repair
     from lakehouse.replay import SparkJudge
@@ -550,7 +552,7 @@ def quarantine_replay(
     described = load(pipeline)
     judge, suite = SparkJudge.of(lambda: local_session(described.name, cores=cores), described)
     choice, repairing = _choice(rule, since, until, where, limit), load_repair(repair) if repair else None
-    with replay_lock(storage.resolve_root(described.root), described.name):
+    with replay_lock(storage.machine_root(described.root), described.name):
         found = move(
             described,
             choice,
@@ -568,12 +570,43 @@ def quarantine_replay(
 def broker_start(
     port: Annotated[int | None, typer.Option(help="9092 or, where that is taken, a free one")] = None,
     *,
+    secure: Annotated[bool, typer.Option("--secure", help="TLS, accounts and access rules; from then on")] = False,
     as_json: Json = False,
 ) -> None:
     """Start the broker and return when it serves; its data stays for the next start."""
     from lakehouse import broker, embedded
 
-    show(broker.start(embedded.broker_folder(), port=port), as_json=as_json)
+    show(broker.start(embedded.broker_folder(), port=port, secure=secure), as_json=as_json)
+
+
+@broker_app.command("account")
+def broker_account(
+    name: Annotated[str, typer.Argument(help="of the account, such as pipeline")],
+    read: Annotated[list[str] | None, typer.Option(help="a topic that it may read; again for more")] = None,
+    write: Annotated[
+        list[str] | None, typer.Option(help="a topic that it may make and write to; again for more")
+    ] = None,
+    *,
+    as_json: Json = False,
+) -> None:
+    """Make an account of a secured broker, or give one a new password and certificate; print its source.options."""
+    import yaml
+
+    from lakehouse import broker, embedded
+
+    running = broker.status(embedded.broker_folder())
+    if running is None:
+        raise ConfigError("no broker is running", remedy="lakehouse broker start --secure")
+    security = broker.put_account(running, name, reads=read or (), writes=write or ())
+    ways = {
+        "by password": {"servers": running.bootstrap, "options": security.option_lines(name, "scram")},
+        "by certificate": {"servers": running.tls_bootstrap, "options": security.option_lines(name, "certificate")},
+    }
+    if as_json:
+        typer.echo(json.dumps(ways, indent=2))
+        return
+    for way, source in ways.items():
+        typer.echo(f"# {way}\n{yaml.safe_dump({'source': source}, sort_keys=False, width=1000)}", nl=False)
 
 
 @broker_app.command("stop")
@@ -769,6 +802,7 @@ def quality_run(
 
     span = parse_span(start, end, last, now=datetime.now(UTC))
     found = load(pipeline)
+    storage.require_folder(found.root, "this command reads the tables by Spark", _ON_A_CLUSTER)
     spark = local_session(f"quality-{found.name}", reads_delta=True)
     try:
         report = run_report(spark, found, span, run_id=run_id)
@@ -833,6 +867,7 @@ def quality_recheck(
 
     span = parse_span(start, end, last, now=datetime.now(UTC))
     found = load(pipeline)
+    storage.require_folder(found.root, "this command reads the tables by Spark", _ON_A_CLUSTER)
     spark = local_session(f"quality-{found.name}", reads_delta=True)
     try:
         checked = recheck(spark, found, span)
@@ -887,8 +922,8 @@ def savepoint_restore(
 
     with embedded.borrowed() as environ:
         model = load_pipeline(pipeline, environ)
-        root = storage.resolve_root(model.root)
-        with driver_lock(storage.checkpoint_url(model.root, model.name)), replay_lock(root, model.name):
+        place = storage.machine_root(model.root)
+        with driver_lock(storage.checkpoint_url(model.root, model.name)), replay_lock(place, model.name):
             plan = savepoints.plan_restore(model, name)
             if _agreed(plan, nothing_to_do=plan.nothing_to_do, yes=yes, as_json=as_json):
                 savepoints.restore(model, name)

@@ -6,6 +6,8 @@
   x EnvironmentProblem           exit 2    Java or the jars are missing on this machine
   x SourceUnavailable            exit 75   Kafka cannot be reached now; trying again can help
     + RegistryUnavailable                  the schema registry cannot be reached now
+  x StorageUnavailable           exit 75   the tables' store cannot be reached now; trying again can help
+  x StorageError                 exit 1    the tables' store refuses this program, or cannot hold tables
   x SourceError                  exit 1    the topic is not what the tables remember, or cannot be read
     + OtherTopic                           the pipeline's file names another topic than the tables do
     + TopicRecreated                       another topic stands under the name that the tables remember
@@ -87,6 +89,17 @@ class SourceUnavailable(LakehouseError):
 
 class RegistryUnavailable(SourceUnavailable):
     """The schema registry cannot be reached now, and records may be of schemas that only it knows."""
+
+
+class StorageUnavailable(LakehouseError):
+    """The tables' store cannot be reached now. Nothing is lost; a later start goes on where the tables end."""
+
+    exit_code = 75
+    retriable = True
+
+
+class StorageError(LakehouseError):
+    """The tables' store refuses this program, has no such bucket, or cannot hold tables."""
 
 
 class SourceError(LakehouseError):

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import logging
-import os
 import re
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 from urllib.parse import parse_qsl, urlsplit
 
 import orjson
+
+from lakehouse import storage
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
@@ -21,7 +22,6 @@ _SHORTEST = 6
 """A secret of fewer characters is a word like `true` or `plain`, which log lines have to be able to say."""
 _LONG = 16
 """A part of an address with so many characters is no word of its service's, such as `services` or `lineage`."""
-_CREDENTIALS = ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_SESSION_TOKEN")
 _QUOTED = re.compile(r'"((?:[^"\\]|\\.)+)"')
 
 
@@ -91,7 +91,7 @@ def secrets_of(pipeline: Pipeline) -> set[str]:
     if pipeline.lineage.to is not None and pipeline.lineage.to.kind == "http":
         urls.add(pipeline.lineage.to.url.get_secret_value())
         values.add(pipeline.lineage.to.token.get_secret_value())
-    values |= {os.environ.get(name, "") for name in _CREDENTIALS}
+    values |= storage.secrets()
     values |= urls | set(_quoted(values)) | {part for url in urls for part in _parts(url)}
     return {secret for secret in values if len(secret) >= _SHORTEST}
 

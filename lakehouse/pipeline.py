@@ -104,7 +104,7 @@ def run(
     """Run the pipeline until `stop` is set, or until it has caught up where its trigger is `available_now`.
 
     Raises:
-        SourceUnavailable: Kafka cannot be reached; a later call goes on without loss.
+        SourceUnavailable, StorageUnavailable: Kafka or the store is away; a later call goes on without loss.
         SecondDriver: another driver of this pipeline runs.
         LakehouseError: anything else that needs a person.
     """
@@ -116,6 +116,7 @@ def run(
     one_pass = OnePass(root, pipeline, storage.storage_environment(), Reasons.by(suite), Wanted.by(suite), held)
 
     with (
+        storage.explaining(root),
         driver_lock(checkpoint.url),
         closing(Sink.open(one_pass)) as sink,
         closing(Watch(root, pipeline.name, suite)) as watch,
@@ -142,9 +143,8 @@ def run(
             archive.note(whole)
             on_batch(Committed(whole, ran - began, committed - ran, watch.record(observation), observation.late))
 
-        handler = streaming.Handler(write_batch, stop)
-        where = storage.spark_url(checkpoint.url)
-        running = streaming.start(results, handler, name=pipeline.name, checkpoint=where, trigger=pipeline.trigger)
+        handler = streaming.Handler(storage.explaining(root)(write_batch), stop)
+        running = streaming.start(results, handler, checkpoint.url, name=pipeline.name, trigger=pipeline.trigger)
         on_start()
         with guard.explaining(lambda: sink.head):
             streaming.await_end(running, handler, stop, watch=guard.watch)

@@ -65,7 +65,7 @@ class Step:
         kind: which.
         reason: what was found.
         action: what is done about it.
-        paths: what is moved aside, relative to the root.
+        paths: what is moved aside, relative to the root, or to this machine's part of it.
         table: the table it is about, where it is about one.
     """
 
@@ -181,7 +181,7 @@ def carry_out(pipeline: Pipeline, plan: Plan) -> None:
     aside = f"{SET_ASIDE}/{datetime.now(UTC):%Y%m%dT%H%M%S.%fZ}"
     for step in plan.steps:
         for path in step.paths:
-            storage.move(one_pass.root, path, f"{aside}/{path}")
+            storage.move(_place_of(step, one_pass.root), path, f"{aside}/{path}")
     sink = Sink.open(
         one_pass, joining=[step.table for step in plan.steps if step.kind == "rejoin_table" and step.table]
     )
@@ -190,6 +190,11 @@ def carry_out(pipeline: Pipeline, plan: Plan) -> None:
             _acknowledge(sink, one_pass.root, plan, plan.acknowledgement)
     finally:
         sink.close()
+
+
+def _place_of(step: Step, root: str) -> str:
+    """What a step's paths are relative to: the checkpoint is on this machine, also where the tables are not."""
+    return storage.machine_root(root) if step.kind == "set_checkpoint_aside" else root
 
 
 def _acknowledge(sink: Sink, root: str, plan: Plan, new: Acknowledgement) -> None:

@@ -13,7 +13,7 @@ from deltalake.exceptions import DeltaError
 
 from lakehouse import kafka_admin
 from lakehouse.config.loader import load_pipeline
-from lakehouse.errors import LakehouseError, SourceUnavailable, TableDamaged
+from lakehouse.errors import LakehouseError, SourceUnavailable, StorageUnavailable, TableDamaged
 from lakehouse.evolution import require_additive
 from lakehouse.formats.decode import connect
 from lakehouse.kafka_options import librdkafka_options
@@ -23,7 +23,7 @@ from lakehouse.schemas import silver_schema
 from lakehouse.serving.tables import first_line, usable_root
 from lakehouse.sinks.alter import settled
 from lakehouse.sinks.delta_log import table_exists
-from lakehouse.storage import resolve_root
+from lakehouse.storage import is_remote, require_reachable, resolve_root
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -152,8 +152,8 @@ def _check_root(root: str) -> Check:
         place = usable_root(root)
     except LakehouseError as error:
         return Check("root", "error", str(error))
-    if place.startswith("s3://"):
-        return Check("root", "skipped", f"{place}: whether it can be written shows at the first start")
+    if is_remote(place):
+        return _check_bucket(place)
     existing = Path(place)
     while not existing.exists():
         existing = existing.parent
@@ -162,6 +162,17 @@ def _check_root(root: str) -> Check:
     if not os.access(existing, os.W_OK | os.X_OK):
         return _root_error(place, f"{existing} cannot be written", "change its rights, or set another root")
     return Check("root", "ok", place if existing == Path(place) else f"{place} can be made in {existing}")
+
+
+def _check_bucket(place: str) -> Check:
+    """A bucket has to answer; nothing is put, so that whether it can be written shows at the first start."""
+    try:
+        require_reachable(place)
+    except StorageUnavailable as error:
+        return Check("root", "skipped", str(error))
+    except LakehouseError as error:
+        return Check("root", "error", str(error))
+    return Check("root", "ok", f"{place} answers; whether it can be written shows at the first start")
 
 
 def _root_error(place: str, what: str, remedy: str) -> Check:

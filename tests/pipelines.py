@@ -30,7 +30,7 @@ MORE_METRICS: list[dict[str, Any]] = [
 
 
 def small_pipeline(
-    root: Path, *, grains: Sequence[str] = ("1s",), metrics: Sequence[dict[str, Any]] = (), **changes: Any
+    root: Path | str, *, grains: Sequence[str] = ("1s",), metrics: Sequence[dict[str, Any]] = (), **changes: Any
 ) -> Pipeline:
     """A pipeline `clicks` under `root`, its rollup of these grains, with `metrics` beside those of the common types.
 

@@ -202,7 +202,10 @@ def evaluating(pipeline: Pipeline, *, alone: bool = True) -> Iterator[Evaluator]
 
 def once(pipeline: Pipeline) -> list[Finding]:
     """One evaluation, remembered and told; while another evaluator works, only looked at."""
-    with alert_lock(pipeline.root, pipeline.name) as alone, evaluating(pipeline, alone=alone) as evaluator:
+    with (
+        alert_lock(storage.machine_root(pipeline.root), pipeline.name) as alone,
+        evaluating(pipeline, alone=alone) as evaluator,
+    ):
         return evaluator.step()
 
 
@@ -223,7 +226,7 @@ def follow(
     """
     said = False
     while not stop.is_set():
-        with alert_lock(pipeline.root, pipeline.name) as alone:
+        with alert_lock(storage.machine_root(pipeline.root), pipeline.name) as alone:
             if alone:
                 _evaluate_until(stop, pipeline, on_findings)
                 return

@@ -193,6 +193,7 @@ class _Sender:
         self._started_s, self._cpu_s = time.monotonic(), time.process_time()
         self._is_away, self._acked_before = False, 0
         self._fatal: KafkaError | None = None
+        self._refusal: KafkaError | None = None
         callbacks = {"error_cb": self._on_error, "on_delivery": self._on_delivery}
         try:
             self._producer = Producer(settings | callbacks, logger=kafka_admin.SILENT)
@@ -286,6 +287,8 @@ class _Sender:
     def _on_error(self, error: KafkaError) -> None:
         if error.fatal():
             self._fatal = error
+        elif kafka_admin.is_refusal(error) and not self._acked():
+            self._refusal = error
         elif error.code() in kafka_admin.AWAY and not self._is_away:
             self._is_away, self._acked_before = True, self._acked()
             log.warning(
@@ -299,6 +302,8 @@ class _Sender:
             log.warning("Kafka at %s answers again; the load catches up.", self._bootstrap)
 
     def _raise_if_fatal(self) -> None:
+        if self._refusal is not None:
+            raise kafka_admin.refused(self._refusal, f"{self._bootstrap}, topic {self._topic}")
         if self._fatal is not None:
             raise SourceError(
                 f"Kafka refuses further records: {self._fatal.str()}.",

@@ -32,7 +32,7 @@ from lakehouse.chain import COMMIT_KEY, Batch, decide, describe, encode
 from lakehouse.errors import ChainError, SecondDriver, TableDamaged, TableError, UnknownHistory
 from lakehouse.rollups.cover import COVER_KEY, Cover
 from lakehouse.schemas import SPARSE_COLUMNS
-from lakehouse.storage import open_store
+from lakehouse.storage import is_remote, open_store, require_reachable
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Iterator, Sequence
@@ -147,6 +147,7 @@ class TableLog:
         try:
             table = DeltaTable(url)
         except (DeltaError, OSError) as error:
+            require_reachable(url)
             raise TableDamaged(
                 f"the table's log cannot be read: {first_line(error)}",
                 where=f"table {name} at {url}",
@@ -435,7 +436,7 @@ def _is_unused(store: ObjectStore, name: str, table: DeltaTable) -> bool:
 def table_exists(url: str) -> bool:
     """Whether there is a Delta log at `url`; makes nothing."""
     # Not asked of delta-rs, to which a log without its first version is no table at all.
-    if "://" in url:
+    if is_remote(url):
         return any(obstore.list(open_store(url), prefix="_delta_log"))
     log = Path(url) / "_delta_log"
     return log.is_dir() and any(log.iterdir())

@@ -139,10 +139,10 @@ class Restores:
         return plan
 
     def _set_checkpoint_aside(self) -> None:
-        path = f"_checkpoints/{self._pipeline}"
-        store = storage.find_store(f"{self._root}/{path}")
+        path, place = f"_checkpoints/{self._pipeline}", storage.machine_root(self._root)
+        store = storage.find_store(f"{place}/{path}")
         if store is not None and any(obstore.list(store)):
-            storage.move(self._root, path, f"_set_aside/{datetime.now(UTC):%Y%m%dT%H%M%S.%fZ}/{path}")
+            storage.move(place, path, f"_set_aside/{datetime.now(UTC):%Y%m%dT%H%M%S.%fZ}/{path}")
 
     def _done(self, path: str) -> bool:
         try:

@@ -23,6 +23,7 @@ from lakehouse.sinks.files import write_file
 from lakehouse.sinks.onepass import OBSERVED
 from lakehouse.sinks.replays import Replays, reached
 from lakehouse.sinks.restores import Restores
+from lakehouse.storage import machine_root, require_put_if_absent
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterable, Iterator, Mapping
@@ -61,7 +62,10 @@ class Sink:
             TableError: where a table is damaged, lost, or another one stands in its place.
             SchemaChanged: where the event's fields have changed in a way that the file refuses; nothing was changed.
             ChainError: where the tables' last batches cannot be of one history.
+            StorageError: where the store cannot decide between two writers, or refuses this one.
+            StorageUnavailable: where the store does not answer.
         """
+        require_put_if_absent(one_pass.root)
         Restores(one_pass.root, one_pass.pipeline.name).finish()
         schemas = one_pass.schemas()
         retention = one_pass.pipeline.maintenance.retention
@@ -86,7 +90,7 @@ class Sink:
         joining_now = [log for log in logs.values() if log.head is None]
         if last is not None and joining_now:
             # A replay that is judging has not seen these tables, and may reach silver after they have joined.
-            with replay_lock(one_pass.root, one_pass.pipeline.name):
+            with replay_lock(machine_root(one_pass.root), one_pass.pipeline.name):
                 number = replays.finish(without=[log.name for log in joining_now])
                 join(last, joining_now, one_pass.root, number)
         return cls(one_pass, logs)
@@ -199,7 +203,7 @@ def evolve(one_pass: OnePass, found: Mapping[str, TableLog]) -> dict[str, TableL
     if not needing:
         return {}
     # A replay that is judging writes files for the columns of now.
-    with replay_lock(root, pipeline.name):
+    with replay_lock(machine_root(root), pipeline.name):
         Replays(root, pipeline).finish(without=[name for name in schemas if name not in found or not found[name].head])
         for name in needing:
             event_time = "max_event_time" if name.startswith("gold/") else pipeline.event_time.column
