@@ -56,7 +56,9 @@ _REFUSED = {
     KafkaError.TOPIC_AUTHORIZATION_FAILED: (
         "let the account read the topic (Read), or for a load make and write to it (Create, Write)"
     ),
-    KafkaError.CLUSTER_AUTHORIZATION_FAILED: "take an account that may administrate the cluster",
+    KafkaError.CLUSTER_AUTHORIZATION_FAILED: (
+        "let the account write to the topic (Write), or for administration take one that may alter the cluster"
+    ),
 }
 """Code of an answer that trying again does not mend → what does."""
 _ABSENT = frozenset(

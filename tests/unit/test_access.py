@@ -91,7 +91,7 @@ def test_a_session_without_a_login_sees_the_way_in_and_nothing_else(
         file.write_text(text)
     monkeypatch.setattr(access.st, "get_option", lambda name: [str(file)] if name == "secrets.files" else None)
     monkeypatch.setattr(access.st, "user", {})
-    app = AppTest.from_function(page).run()
+    app = AppTest.from_function(page).run(timeout=60)
     assert not app.exception
     assert ("the tables" in [element.value for element in app.markdown]) is shown
     if text == AUTH + LIST:
