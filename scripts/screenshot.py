@@ -1,4 +1,4 @@
-"""Takes the pictures of README and docs of a running demo: python scripts/screenshot.py URL, in light and in dark.
+"""Takes the pictures of README and docs of a running demo, in light and in dark: python scripts/screenshot.py URL [PAGE …]
 
 Needs Chromium (its program in $CHROMIUM, or on the path) and a dashboard that shows data, such as that of `make demo`.
 """
@@ -27,15 +27,16 @@ SETTLED_MS = 4_000
 """From the first tiles to a page whose chart and leaderboard are drawn too."""
 
 
-def main(url: str) -> None:
-    """Save `docs/images/PAGE-SCHEME.png` for each page and both colour schemes, and Live as a phone shows it."""
+def main(url: str, *wanted: str) -> None:
+    """Save `docs/images/PAGE-SCHEME.png` in both colour schemes for each page that is wanted, by default for all."""
     FOLDER.mkdir(exist_ok=True)
     program = os.environ.get("CHROMIUM") or shutil.which("chromium")
     shots = [(name, path, sign, {"width": 1280, "height": height}) for name, (path, sign, height) in PAGES.items()]
+    shots = [shot for shot in (*shots, PHONE) if not wanted or shot[0] in wanted]
     with sync_playwright() as playwright:
         browser = playwright.chromium.launch(executable_path=program, args=list(FLAGS))
         for scheme in ("light", "dark"):
-            for name, path, sign, size in (*shots, PHONE):
+            for name, path, sign, size in shots:
                 page = browser.new_page(viewport=size, color_scheme=scheme)
                 page.goto(f"{url.rstrip('/')}/{path}", timeout=TIMEOUT_MS)
                 page.locator(sign).first.wait_for(timeout=TIMEOUT_MS)
@@ -46,4 +47,4 @@ def main(url: str) -> None:
 
 
 if __name__ == "__main__":
-    main(sys.argv[1])
+    main(*sys.argv[1:])
