@@ -93,7 +93,7 @@ class Viewer:
             match message.WhichOneof("type"):
                 case "new_session":
                     self._page = message.new_session.page_script_hash
-                    if not message.new_session.fragment_ids_this_run:
+                    if not message.metadata.run.fragment_ids:
                         self.full_runs += 1
                         self._forget()
                 case "auto_rerun":

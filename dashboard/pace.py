@@ -19,6 +19,8 @@ PART = 0.5
 LOOK_S = 2.0
 LOOK_REFRESHES = 4
 """From one look at the costs to the next, at least: a single refresh that had to wait says nothing."""
+SETTLE_S = 8.0
+"""After a change nothing is measured for so long: each page takes its new interval by a full run, which costs more."""
 GROWTH = 2.0
 """In one look intervals become at most so many times as long."""
 GONE_S = 15.0
@@ -60,6 +62,7 @@ class Pace:
     """All intervals are this many times as long as they were chosen."""
     _viewers: dict[str, _Viewer] = field(default_factory=dict)
     _look: _Look | None = None
+    _settled_s: float = 0.0
     _lock: threading.Lock = field(default_factory=threading.Lock)
 
     @contextmanager
@@ -89,11 +92,13 @@ class Pace:
         now = self.clock()
         with self._lock:
             self._viewers[viewer] = _Viewer(now, chosen_s)
+            if began < self._settled_s:
+                return
             look = self._look = self._look or _Look(began, self.cpu())
             look.walls_s.append(now - began)
             if now - look.at_s >= LOOK_S and len(look.walls_s) >= LOOK_REFRESHES:
                 self._weigh(look, now)
-                self._look = _Look(now, self.cpu())
+                self._look = None
 
     def _weigh(self, look: _Look, now: float) -> None:
         self._viewers = {
@@ -108,3 +113,4 @@ class Pace:
         # Shorter only where it is well below: it must not swing between two intervals.
         if needed > self.factor or needed < self.factor * SHRINK:
             self.factor = min(needed, self.factor * GROWTH, LADDER[-1] / LADDER[0])
+            self._settled_s = now + SETTLE_S

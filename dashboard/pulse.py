@@ -84,6 +84,15 @@ class View:
     problems: dict[str, str]
 
 
+@dataclass(frozen=True)
+class Course:
+    """How the pipeline went, step by step: `start` and `step` in seconds since 1970 UTC."""
+
+    start: float
+    step: float
+    paces: tuple[Pace, ...]
+
+
 class Pulse:
     """One pipeline's tables as their logs tell of them."""
 
@@ -119,7 +128,8 @@ class Pulse:
                 "Waiting for the first commit",
                 f"There is no table of {self.pipeline.name} yet. Start the pipeline with: lakehouse run {config}",
             )
-        found = [self._tiles(view, silver, now_ms), *self._charts(view, silver, minutes, now_ms)]
+        course = self._course(view, silver, minutes, now_ms)
+        found = [self._tiles(view, silver, now_ms, course), *_charts(course)]
         found += [self._alarms.panel(now_ms), self._partitions(silver, now_ms)]
         found += [self._tables(view, now_ms), self._problems(view)]
         foot = "From the tables' own logs. Behind: from a batch's oldest record in Kafka to its commit. Times are UTC."
@@ -148,7 +158,16 @@ class Pulse:
     def _pace(self, silver: tuple[Entry, ...], last_ms: dict[int, int], start_ms: float, end_ms: float) -> Pace:
         return pace(silver, last_ms, start_ms, end_ms, self.pipeline.name)
 
-    def _tiles(self, view: View, silver: tuple[Entry, ...], now_ms: float) -> Panel:
+    def _course(self, view: View, silver: tuple[Entry, ...], minutes: int, now_ms: float) -> Course:
+        last_ms = last_commits(view.entries[table] for table in self._stream if table in view.entries)
+        step = minutes * 60 / POINTS
+        # Steps lie on a grid of their own, so that a refresh moves none of them; the open one is left out.
+        end = now_ms / 1000 // step * step
+        starts = [end - step * (POINTS - index) for index in range(POINTS)]
+        paces = [self._pace(silver, last_ms, start * 1000, (start + step) * 1000) for start in starts]
+        return Course(starts[0], step, tuple(paces))
+
+    def _tiles(self, view: View, silver: tuple[Entry, ...], now_ms: float, course: Course) -> Panel:
         last_ms = last_commits(view.entries[table] for table in self._stream if table in view.entries)
         minute = self._pace(silver, last_ms, now_ms - 60_000, now_ms)
         newest = batches(silver)[-1] if batches(silver) else None
@@ -161,19 +180,34 @@ class Pulse:
         share = minute.refused / total if total else None
         return panels.tiles(
             [
-                panels.tile("rate", "Events", f"{wording.number(total)} /s", note="over the last minute"),
+                panels.tile(
+                    "rate",
+                    "Events",
+                    f"{wording.number(total)} /s",
+                    note="over the last minute",
+                    spark=[round(one.kept + one.refused, 2) for one in course.paces],
+                ),
                 panels.tile(
                     "behind",
                     "Behind at the commit",
                     wording.span(minute.behind_ms),
                     note=f"worst {worst}",
                     mood=_mood(minute.behind_ms),
+                    spark=[_whole(one.behind_ms) for one in course.paces],
                 ),
                 panels.tile(
-                    "batches", "Batches", f"{wording.number(minute.batches)} /s", note=f"{spread} over all tables"
+                    "batches",
+                    "Batches",
+                    f"{wording.number(minute.batches)} /s",
+                    note=f"{spread} over all tables",
+                    spark=[round(one.batches, 2) for one in course.paces],
                 ),
                 panels.tile(
-                    "refused", "Quarantined", wording.percent(share), note=f"{wording.number(minute.refused)} /s"
+                    "refused",
+                    "Quarantined",
+                    wording.percent(share),
+                    note=f"{wording.number(minute.refused)} /s",
+                    spark=[round(one.refused, 2) for one in course.paces],
                 ),
                 panels.tile("lag", "Waiting in Kafka", wording.count(lag), note=note),
                 panels.tile(
@@ -188,25 +222,6 @@ class Pulse:
             return None, topic.problem
         end = newest.work.end.get(self.pipeline.source.topic, {})
         return sum(max(0, last - end.get(partition, 0)) for partition, last in topic.ends.items()), "records"
-
-    def _charts(self, view: View, silver: tuple[Entry, ...], minutes: int, now_ms: float) -> list[Panel]:
-        last_ms = last_commits(view.entries[table] for table in self._stream if table in view.entries)
-        step = minutes * 60 / POINTS
-        # Steps lie on a grid of their own, so that a refresh moves none of them; the open one is left out.
-        end = now_ms / 1000 // step * step
-        starts = [end - step * (POINTS - index) for index in range(POINTS)]
-        paces = [self._pace(silver, last_ms, start * 1000, (start + step) * 1000) for start in starts]
-        return [
-            panels.chart("rates", "Rows per second", "/s", {
-                "silver": [round(one.kept, 2) for one in paces], "quarantine": [round(one.refused, 2) for one in paces],
-            }, stacked=True, caption="by their commits", start=starts[0],
-                step=step),
-            panels.chart("behind", "Behind at the commit", "ms", {
-                "median": [_whole(one.behind_ms) for one in paces], "worst": [_whole(one.worst_ms) for one in paces],
-                "first table to last": [_whole(one.spread_ms) for one in paces],
-            }, caption="oldest record of each batch", start=starts[0],
-                step=step),
-        ]  # fmt: skip
 
     def _partitions(self, silver: tuple[Entry, ...], now_ms: float) -> Panel:
         newest = batches(silver)[-1] if batches(silver) else None
@@ -283,6 +298,30 @@ class Pulse:
             return []
         found = [problem for line in reversed(lines) if (problem := _problem(line)) is not None]
         return found[:_PROBLEMS]
+
+
+def _charts(course: Course) -> list[Panel]:
+    start, step, paces = course.start, course.step, course.paces
+    rates = {"silver": [round(one.kept, 2) for one in paces], "quarantine": [round(one.refused, 2) for one in paces]}
+    behind = {
+        "median": [_whole(one.behind_ms) for one in paces],
+        "worst": [_whole(one.worst_ms) for one in paces],
+        "first table to last": [_whole(one.spread_ms) for one in paces],
+    }
+    return [
+        panels.chart(
+            "rates", "Rows per second", "/s", rates, start=start, step=step, stacked=True, caption="by their commits"
+        ),
+        panels.chart(
+            "behind",
+            "Behind at the commit",
+            "ms",
+            behind,
+            start=start,
+            step=step,
+            caption="oldest record of each batch",
+        ),
+    ]
 
 
 def _problem(line: str) -> tuple[float | None, str] | None:

@@ -411,7 +411,7 @@ def _dashboard(pipeline: Pipeline) -> Iterator[Finding]:
 
 
 def _figures(figures: Sequence[PageFigure], rollup: Rollup, path: KeyPath) -> Iterator[Finding]:
-    kinds = {"events": "count", **{metric.name: metric.type for metric in rollup.metrics}}
+    kinds = {"events": "count", **{metric.name: metric.type for metric in rollup.metrics if is_live(metric)}}
     seen: list[tuple[object, ...]] = []
     for index, figure in enumerate(figures):
         here = (*path, index)
@@ -419,7 +419,9 @@ def _figures(figures: Sequence[PageFigure], rollup: Rollup, path: KeyPath) -> It
         if kind is None:
             remedy = choose(figure.metric, kinds, "the metrics are")
             place = here if figure.model_fields_set == {"metric"} else (*here, "metric")
-            yield Finding(place, f"the rollup has no metric {figure.metric}", remedy)
+            held = any(metric.name == figure.metric for metric in rollup.metrics)
+            what = f"{figure.metric} is of a kind that the Live page does not hold" if held else ""
+            yield Finding(place, what or f"the rollup has no metric {figure.metric}", remedy)
             continue
         if figure.per is not None and kind not in ("count", "sum"):
             yield Finding((*here, "per"), f"{figure.metric} is no count and no sum", "delete the key")

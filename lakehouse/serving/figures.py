@@ -140,7 +140,8 @@ def derived_tiles(rollup: Rollup, shape: Shape, most: int = 6) -> tuple[Figure, 
     first distinct count; where the rollup lacks some, its sums, extremes and further metrics take their places.
     """
     first: dict[str, str] = {}
-    for metric in rollup.metrics:
+    live = [metric for metric in rollup.metrics if shape.has(metric.name)]
+    for metric in live:
         kind = "part" if metric.name in shape.parts else metric.type
         first.setdefault(kind, metric.name)
     found = [figure(shape, EVENTS)]
@@ -151,5 +152,5 @@ def derived_tiles(rollup: Rollup, shape: Shape, most: int = 6) -> tuple[Figure, 
     if "distinct" in first:
         found.append(figure(shape, first["distinct"]))
     known = {one.metric for one in found}
-    rest = [metric.name for metric in rollup.metrics if metric.name not in known and shape.has(metric.name)]
+    rest = [metric.name for metric in live if metric.name not in known]
     return tuple([*found, *(figure(shape, name) for name in rest)][:most])

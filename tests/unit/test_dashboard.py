@@ -218,6 +218,15 @@ def test_a_stretched_interval_is_told(table: HotTable, feed: Feed) -> None:
     assert badge["alerts"] == {"rules": 0, "problem": "", "alerts": []}
 
 
+def test_a_page_is_made_of_live_metrics_alone() -> None:
+    exact = {"name": "ids_exact", "type": "distinct", "column": "region", "sketch": "theta"}
+    spread = {"name": "spread", "type": "variance", "column": "region"}
+    rollup = {"dimensions": ["region"], "metrics": [exact, spread, {"name": "n", "type": "count"}]}
+    found = layout(Pipeline.model_validate(SHOP.model_dump() | {"rollups": {"r": rollup}}), "r")
+    assert [tile["label"] for tile in found.tiles] == ["Events per second", "N per second"]
+    assert [panel["kind"] for panel in found.panels] == ["series", "series", "leaderboard"]
+
+
 def test_a_page_shows_what_its_file_declares(table: HotTable, feed: Feed) -> None:
     filled(table, feed)
     pipeline = Pipeline.model_validate(
