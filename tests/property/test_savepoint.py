@@ -74,7 +74,7 @@ class Room:
             assert stream.history(grain) == stream.expected_gold(grain), grain
 
 
-@settings(max_examples=10, deadline=None, suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large])
+@settings(max_examples=6, deadline=None, suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large])
 @given(st.lists(st.tuples(STEPS, CRASHES), min_size=2, max_size=7))
 def test_a_restore_brings_back_what_was_and_loses_and_doubles_nothing(
     steps: list[tuple[tuple[str, int], int | None]],
