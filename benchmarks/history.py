@@ -59,8 +59,8 @@ class Shape:
 SHAPES = {
     "1d": Shape(365 * 86_400, 1.0),
     "1h": Shape(365 * 86_400, 1.0),
-    "1m": Shape(30 * 86_400, 0.2),
-    "1s": Shape(6 * 3_600, 0.4),
+    "1m": Shape(30 * 86_400, 0.02),
+    "1s": Shape(6 * 3_600, 0.04),
 }
 
 
@@ -174,9 +174,9 @@ def questions(number: int) -> Iterator[tuple[str, Query]]:
     def query(seconds: int, step_s: int, end: int = until, **more: Any) -> Query:  # noqa: ANN401 - the rest of a Query
         return Query("by_series", figures, (end - seconds) * US, end * US, step_s * US, **more)
 
-    year_end = END_S - int(rng.integers(0, 5)) * day
-    yield "a year by day, everything", query(360 * day, day, year_end)
-    yield "a year by day, a tenant", query(360 * day, day, year_end, filters=(tenant,))
+    days = 300 + number % 60
+    yield "a year by day, everything", query(days * day, day, END_S)
+    yield "a year by day, a tenant", query(days * day, day, END_S, filters=(tenant,))
     yield "90 days by hour, a series", query(90 * day, hour, filters=(endpoint, tenant))
     yield "7 days by hour, a tenant", query(7 * day, hour, filters=(tenant,))
     yield "24 hours by hour, tenants", query(day, hour, dimensions=("tenant",))
