@@ -2,8 +2,10 @@
 
     python -m benchmarks.history generate FOLDER 1d 1h 1m 1s     # Delta tables, laid out as maintenance does it
     python -m benchmarks.history ask FOLDER                      # warm and cold, p50 and p95
-    python -m benchmarks.history raw FOLDER                      # the same questions over raw events
+    python -m benchmarks.history raw FOLDER                      # beside raw events, of which both are made
     python -m benchmarks.history sketches                        # estimates against exact answers, on Zipf data
+
+`raw` asks chDB as well where it is importable: `pip install --target SITE chdb`, then PYTHONPATH=.:SITE.
 
 benchmarks/history.md says what was measured.
 """
@@ -11,33 +13,41 @@ benchmarks/history.md says what was measured.
 from __future__ import annotations
 
 import argparse
+import importlib
+import importlib.util
 import json
 import os
 import subprocess
 import sys
 import time
 import uuid
-from dataclasses import dataclass
+from collections.abc import Callable
+from dataclasses import dataclass, replace
 from itertools import chain
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import duckdb
 import numpy as np
 import orjson
 import pyarrow as pa
 from deltalake import DeltaTable
 
+from benchmarks.sketch_errors import sketch_errors
 from lakehouse.config.models import Pipeline
 from lakehouse.rollups.cover import COVER_KEY, Cover
 from lakehouse.rollups.layout import row_groups
-from lakehouse.rollups.partials import GRAIN_US
-from lakehouse.schemas import TIMESTAMP, gold_schema
+from lakehouse.rollups.merge import merge_partials
+from lakehouse.rollups.partials import GRAIN_US, aggregate
+from lakehouse.schemas import TIMESTAMP, gold_schema, silver_schema
 from lakehouse.serving.query import Measure, Query, Rollups
-from lakehouse.sinks.files import DataFile
+from lakehouse.sinks.files import DataFile, write_file
 from lakehouse.storage import open_store
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+
+    from lakehouse.config.models import Rollup
 
 US = 1_000_000
 END_S = 1_798_761_600
@@ -233,6 +243,133 @@ def _forget(root: Path) -> None:
             os.close(handle)
 
 
+RAW_EVENTS = 10_000_000
+_RAW_SECONDS = 3_600
+
+
+def raw(root: Path, rounds: int) -> None:
+    """An hour of raw events in silver, its rollup by minute, and the same questions to both."""
+    described = pipeline(root)
+    rollup = described.rollups["by_series"].model_copy(update={"grains": ["1m"]})
+    described = described.model_copy(update={"rollups": {"by_series": rollup}})
+    silver = root / "silver" / "calls"
+    if not silver.exists():
+        _raw_events(root, rollup)
+    files = sorted(map(str, silver.glob("part-*.parquet")))
+    print(f"{RAW_EVENTS} raw events in {len(files)} files, {sum(map(os.path.getsize, files)) / 1e6:.0f} MB")
+    figures = tuple(map(Measure.parse, ("events", "errors", "ms_sum", "ms_max")))
+    start, end = (END_S - _RAW_SECONDS) * US, END_S * US
+    engines = {"rollup": _ask_rollup(Rollups(described)), "DuckDB": _ask_duckdb(files)}
+    if importlib.util.find_spec("chdb"):
+        engines["chDB"] = _ask_chdb(files)
+    print("| Question | " + " | ".join(f"{name} p50, p95" for name in engines) + " |\n|---" * (len(engines) + 1) + "|")
+    for name, more in (
+        ("1 hour by minute, everything", {}),
+        ("1 hour by minute, a tenant", {"filters": (("tenant", frozenset({"tenant-042"})),)}),
+        ("1 hour, tenants", {"step_us": None, "dimensions": ("tenant",)}),
+    ):
+        query = Query("by_series", figures, start, end, **({"step_us": 60 * US} | more))
+        cells, answers = [], []
+        for asked in engines.values():
+            seconds = []
+            for number in range(rounds + 1):
+                # Another range each time, so that no answer is known; the last one is everybody's.
+                began = time.perf_counter()
+                found = asked(replace(query, start_us=start + (rounds - number) * 60 * US))
+                seconds.append(time.perf_counter() - began)
+            answers.append(found)
+            cells.append(f"{_ms(seconds[1:], 50)}, {_ms(seconds[1:], 95)}")
+        same = all(other == answers[0] for other in answers)
+        print(f"| {name} | {' | '.join(cells)} |" + ("" if same else " answers differ"))
+
+
+def _raw_events(root: Path, rollup: Rollup) -> None:
+    """Silver, and the rollup that the one pass and maintenance would make of it."""
+    described = pipeline(root)
+    fields = silver_schema(described.source.fields)
+    schema = pa.schema([fields.field(name) for name in ("at", "tenant", "endpoint", "status", "ms")])
+    rng = np.random.default_rng(0)
+    partials = []
+    for first in range(0, RAW_EVENTS, 1_000_000):
+        count = min(1_000_000, RAW_EVENTS - first)
+        at = (END_S - _RAW_SECONDS) * US + ((first + np.arange(count)) * (_RAW_SECONDS * US) // RAW_EVENTS)
+        key = rng.zipf(1.2, count) % (TENANTS * ENDPOINTS)
+        rows = pa.table(
+            {
+                "at": pa.array(at).cast(TIMESTAMP),
+                "tenant": pa.array([f"tenant-{n:03}" for n in range(TENANTS)]).take(pa.array(key // ENDPOINTS)),
+                "endpoint": pa.array([f"/v1/thing-{n:03}" for n in range(ENDPOINTS)]).take(pa.array(key % ENDPOINTS)),
+                "status": pa.array(["ok", "error"]).take(pa.array(rng.binomial(1, 0.02, count))),
+                "ms": pa.array(np.round(rng.gamma(4, 5, count) * 4) / 4),
+            },
+            schema,
+        )  # fmt: skip
+        write_file(str(root), "silver/calls", rows, "at")
+        partials.append(aggregate(rows, rollup, "1m", event_time="at"))
+    schema = gold_schema(rollup, described.source.fields)
+    table = pa.concat_tables(partials).append_column("_batch_id", pa.nulls(sum(map(len, partials)), pa.int64()))
+    merged = merge_partials(table.cast(schema), rollup)
+    url = root / "gold" / "calls_by_series_1m"
+    made = DeltaTable.create(str(url), schema)
+    file = DataFile(schema, "max_event_time")
+    for part in row_groups([merged], rollup):
+        file.write(part)
+    add = file.put(open_store(str(url)), f"part-{uuid.uuid4()}.parquet", data_change=True)
+    info = {"commitInfo": {"timestamp": END_S * 1_000, "operation": "WRITE", "lakehouse": {"format": 1}}}
+    body = b"\n".join(orjson.dumps(line) for line in (info, {"add": add}))
+    (url / "_delta_log" / f"{made.version() + 1:020}.json").write_bytes(body)
+
+
+Asked = Callable[[Query], list[tuple[Any, ...]]]
+
+
+def _ask_rollup(rollups: Rollups) -> Asked:
+    return lambda query: [tuple(row.values())[1:] for row in rollups.ask(query).rows.to_pylist()]
+
+
+def _sql(query: Query, table: str, epoch: str) -> str:
+    key = query.dimensions[0] if query.dimensions else f"{epoch} // 60000000"
+    where = "".join(f" AND {name} = '{value}'" for name, values in query.filters for value in values)
+    shown = f"{key} AS k, " if query.dimensions else ""
+    return (
+        f"SELECT {shown}count(*), sum(CASE WHEN status = 'error' THEN 1 ELSE 0 END), sum(ms), max(ms)"  # noqa: S608 - own values
+        f" FROM {table} WHERE {epoch} >= {query.start_us} AND {epoch} < {query.end_us}{where}"
+        f" GROUP BY {key} ORDER BY {key}"
+    )
+
+
+def _ask_duckdb(files: list[str]) -> Asked:
+    connection = duckdb.connect()
+    connection.execute(f"CREATE VIEW silver AS SELECT * FROM read_parquet({files})")  # noqa: S608 - own files
+    return lambda query: connection.execute(_sql(query, "silver", "epoch_us(at)")).fetchall()
+
+
+def _ask_chdb(files: list[str]) -> Asked:
+    session = importlib.import_module("chdb.session").Session()
+    table = f"file('{Path(files[0]).parent}/part-*.parquet', Parquet)"
+
+    def ask(query: Query) -> list[tuple[Any, ...]]:
+        text = _sql(query, table, "toUnixTimestamp64Micro(at)").replace(" // ", " DIV ")
+        found = session.query(text, "JSONCompact")
+        return [tuple(row) for row in _numbers(json.loads(found.bytes())["data"])]
+
+    return ask
+
+
+def _numbers(rows: list[list[Any]]) -> Iterator[list[Any]]:
+    """ClickHouse's JSON spells 64 bit integers as texts."""
+    for row in rows:
+        yield [int(value) if isinstance(value, str) and value.isdecimal() else value for value in row]
+
+
+def sketches() -> None:
+    """Errors of each sketch over many samples of Zipf data, against what its column states."""
+    print("| Sketch | stated | confidence | samples | within | largest |\n|---|---|---|---|---|---|")
+    for found in sketch_errors(samples=400):
+        within = f"{found.within:.1%}"
+        print(f"| {found.name} | {found.stated:.2%} | {found.confidence:.0%} | 400 | {within} | {found.largest:.2%} |")
+
+
 def _ms(seconds: list[float], percentile: int) -> str:
     return f"{1_000 * float(np.percentile(seconds, percentile)):.0f} ms"
 
@@ -253,8 +390,10 @@ def main() -> None:
             ask(arguments.folder, arguments.rounds)
         case "cold":
             cold(arguments.folder, *map(int, arguments.more))
-        case _:
-            raise SystemExit(f"{arguments.what} is not there")
+        case "raw":
+            raw(arguments.folder, arguments.rounds)
+        case "sketches":
+            sketches()
 
 
 if __name__ == "__main__":

@@ -64,4 +64,5 @@ def _ranks(column: pa.ChunkedArray) -> np.ndarray:
     ranks = np.empty(len(order) + 1, dtype=np.int64)
     ranks[order] = np.arange(len(order))
     ranks[-1] = len(order)
-    return ranks[pc.fill_null(encoded.indices, len(order)).to_numpy()]
+    found: np.ndarray = ranks[pc.fill_null(encoded.indices, len(order)).to_numpy()]
+    return found
