@@ -25,7 +25,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 from itertools import chain
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import duckdb
 import numpy as np
@@ -66,12 +66,20 @@ class Shape:
     active: float
 
 
-SHAPES = {
+FULL = {
     "1d": Shape(365 * 86_400, 1.0),
     "1h": Shape(365 * 86_400, 1.0),
     "1m": Shape(30 * 86_400, 0.02),
     "1s": Shape(6 * 3_600, 0.04),
 }
+SMALL = {
+    "1d": Shape(365 * 86_400, 1.0),
+    "1h": Shape(20 * 86_400, 1.0),
+    "1m": Shape(6 * 3_600, 0.2),
+    "1s": Shape(300, 0.4),
+}
+"""With `--small`: 10.4 million rows, made in 10 s of CPU."""
+SHAPES = dict(FULL)
 
 
 def pipeline(root: Path) -> Pipeline:
@@ -178,11 +186,14 @@ def questions(number: int) -> Iterator[tuple[str, Query]]:
     tenant = ("tenant", frozenset({f"tenant-{rng.integers(TENANTS):03}"}))
     endpoint = ("endpoint", frozenset({f"/v1/thing-{rng.integers(ENDPOINTS):03}"}))
     hour, day = 3_600, 86_400
-    until = END_S - int(rng.integers(0, 5)) * hour
+    until = END_S - number % 48 * hour
     figures = tuple(map(Measure.parse, ("events", "errors/events", "ms_sum/events", "ms_max")))
 
     def query(seconds: int, step_s: int, end: int = until, **more: Any) -> Query:  # noqa: ANN401 - the rest of a Query
-        return Query("by_series", figures, (end - seconds) * US, end * US, step_s * US, **more)
+        # As far back as windows of this width are kept.
+        held = min(shape.seconds for grain, shape in SHAPES.items() if GRAIN_US[grain] >= step_s * US)
+        start = max(end - seconds, END_S - held)
+        return Query("by_series", figures, start * US, end * US, step_s * US, **more)
 
     days = 300 + number % 60
     yield "a year by day, everything", query(days * day, day, END_S)
@@ -190,47 +201,61 @@ def questions(number: int) -> Iterator[tuple[str, Query]]:
     yield "90 days by hour, a series", query(90 * day, hour, filters=(endpoint, tenant))
     yield "7 days by hour, a tenant", query(7 * day, hour, filters=(tenant,))
     yield "24 hours by hour, tenants", query(day, hour, dimensions=("tenant",))
-    yield "6 hours by minute, a tenant", query(6 * hour, 60, filters=(tenant,))
-    minute_end = END_S - int(rng.integers(0, 60)) * 60
+    minute_end = END_S - number % 60 * 60
+    yield "6 hours by minute, a tenant", query(6 * hour, 60, minute_end, filters=(tenant,))
     yield "1 hour by minute, everything", query(hour, 60, minute_end)
-    second_end = END_S - int(rng.integers(0, 600))
+    second_end = END_S - number % 200
     yield "5 minutes by second, a tenant", query(300, 1, second_end, filters=(tenant,))
     yield "1 minute by second, everything", query(60, 1, second_end)
 
 
 def ask(root: Path, rounds: int) -> None:
     """Ask each question warm (tables open, files seen) and cold (a new process, its files not in the page cache)."""
-    warm: dict[str, list[float]] = {}
+    warm: dict[str, list[Took]] = {}
     rollups = Rollups(pipeline(root))
     for number in range(rounds + 3):
         for name, query in questions(number):
-            began = time.perf_counter()
-            answer = rollups.ask(query)
-            took = time.perf_counter() - began
+            took = _asked(rollups, query)
             if number >= 3:  # noqa: PLR2004 - rounds before the measurement
                 warm.setdefault(name, []).append(took)
-            if answer.rows.num_rows == 0:
-                raise SystemExit(f"{name}: no rows")
-    cold: dict[str, list[float]] = {}
-    for number in range(1_000, 1_000 + max(3, rounds // 4)):
+    first: dict[str, list[Took]] = {}
+    for number in range(1_000, 1_000 + max(2, rounds // 5)):
         for index, (name, _) in enumerate(questions(number)):
             _forget(root)
-            command = [sys.executable, "-m", "benchmarks.history", "cold", str(root), str(number), str(index)]
-            cold.setdefault(name, []).append(float(subprocess.check_output(command, text=True)))
-    print("| Question | warm p50 | warm p95 | cold p50 | cold p95 |\n|---|---|---|---|---|")
+            small = ["--small"] if SHAPES == SMALL else []
+            command = [sys.executable, "-m", "benchmarks.history", "cold", str(root), str(number), str(index), *small]
+            first.setdefault(name, []).append(Took(*json.loads(subprocess.check_output(command, text=True))))
+    print("| Question | warm p50 | p95 | CPU p50 | p95 | cold p50 | p95 | CPU p50 | p95 |\n|" + "---|" * 9)
     for name, found in warm.items():
-        print(f"| {name} | {_ms(found, 50)} | {_ms(found, 95)} | {_ms(cold[name], 50)} | {_ms(cold[name], 95)} |")
-    every, first = (list(chain.from_iterable(found.values())) for found in (warm, cold))
-    print(f"| all | {_ms(every, 50)} | {_ms(every, 95)} | {_ms(first, 50)} | {_ms(first, 95)} |")
-    print(f"load average {os.getloadavg()[0]:.1f}, {rounds} rounds warm")
+        print(f"| {name} | {_row(found)} | {_row(first[name])} |")
+    every = [list(chain.from_iterable(found.values())) for found in (warm, first)]
+    print(f"| all | {' | '.join(map(_row, every))} |")
+    print(f"load average {os.getloadavg()[0]:.1f}; {rounds} rounds warm, {max(2, rounds // 5)} cold")
+
+
+class Took(NamedTuple):
+    """Seconds by the clock, and of this process's CPU."""
+
+    wall: float
+    cpu: float
+
+
+def _asked(rollups: Rollups, query: Query) -> Took:
+    wall, cpu = time.perf_counter(), time.process_time()
+    answer = rollups.ask(query)
+    if answer.rows.num_rows == 0 or answer.cached:
+        raise SystemExit(f"no rows, or an answer that was known: {query}")
+    return Took(time.perf_counter() - wall, time.process_time() - cpu)
+
+
+def _row(found: list[Took]) -> str:
+    columns = ([each.wall for each in found], [each.cpu for each in found])
+    return " | ".join(_ms(column, percentile) for column in columns for percentile in (50, 95))
 
 
 def cold(root: Path, number: int, index: int) -> None:
-    """Seconds from an open process without tables to the answer."""
-    rollups, query = Rollups(pipeline(root)), list(questions(number))[index][1]
-    began = time.perf_counter()
-    rollups.ask(query)
-    print(time.perf_counter() - began)
+    """What it takes from an open process without tables to the answer."""
+    print(json.dumps(_asked(Rollups(pipeline(root)), list(questions(number))[index][1])))
 
 
 def _forget(root: Path) -> None:
@@ -243,20 +268,19 @@ def _forget(root: Path) -> None:
             os.close(handle)
 
 
-RAW_EVENTS = 10_000_000
 _RAW_SECONDS = 3_600
 
 
-def raw(root: Path, rounds: int) -> None:
+def raw(root: Path, rounds: int, events: int) -> None:
     """An hour of raw events in silver, its rollup by minute, and the same questions to both."""
     described = pipeline(root)
     rollup = described.rollups["by_series"].model_copy(update={"grains": ["1m"]})
     described = described.model_copy(update={"rollups": {"by_series": rollup}})
     silver = root / "silver" / "calls"
     if not silver.exists():
-        _raw_events(root, rollup)
+        _raw_events(root, rollup, events)
     files = sorted(map(str, silver.glob("part-*.parquet")))
-    print(f"{RAW_EVENTS} raw events in {len(files)} files, {sum(map(os.path.getsize, files)) / 1e6:.0f} MB")
+    print(f"{events} raw events in {len(files)} files, {sum(map(os.path.getsize, files)) / 1e6:.0f} MB")
     figures = tuple(map(Measure.parse, ("events", "errors", "ms_sum", "ms_max")))
     start, end = (END_S - _RAW_SECONDS) * US, END_S * US
     engines = {"rollup": _ask_rollup(Rollups(described)), "DuckDB": _ask_duckdb(files)}
@@ -283,16 +307,16 @@ def raw(root: Path, rounds: int) -> None:
         print(f"| {name} | {' | '.join(cells)} |" + ("" if same else " answers differ"))
 
 
-def _raw_events(root: Path, rollup: Rollup) -> None:
+def _raw_events(root: Path, rollup: Rollup, events: int) -> None:
     """Silver, and the rollup that the one pass and maintenance would make of it."""
     described = pipeline(root)
     fields = silver_schema(described.source.fields)
     schema = pa.schema([fields.field(name) for name in ("at", "tenant", "endpoint", "status", "ms")])
     rng = np.random.default_rng(0)
     partials = []
-    for first in range(0, RAW_EVENTS, 1_000_000):
-        count = min(1_000_000, RAW_EVENTS - first)
-        at = (END_S - _RAW_SECONDS) * US + ((first + np.arange(count)) * (_RAW_SECONDS * US) // RAW_EVENTS)
+    for first in range(0, events, 1_000_000):
+        count = min(1_000_000, events - first)
+        at = (END_S - _RAW_SECONDS) * US + ((first + np.arange(count)) * (_RAW_SECONDS * US) // events)
         key = rng.zipf(1.2, count) % (TENANTS * ENDPOINTS)
         rows = pa.table(
             {
@@ -362,12 +386,14 @@ def _numbers(rows: list[list[Any]]) -> Iterator[list[Any]]:
         yield [int(value) if isinstance(value, str) and value.isdecimal() else value for value in row]
 
 
-def sketches() -> None:
+def sketches(samples: int) -> None:
     """Errors of each sketch over many samples of Zipf data, against what its column states."""
     print("| Sketch | stated | confidence | samples | within | largest |\n|---|---|---|---|---|---|")
-    for found in sketch_errors(samples=400):
+    for found in sketch_errors(samples):
         within = f"{found.within:.1%}"
-        print(f"| {found.name} | {found.stated:.2%} | {found.confidence:.0%} | 400 | {within} | {found.largest:.2%} |")
+        print(
+            f"| {found.name} | {found.stated:.2%} | {found.confidence:.0%} | {samples} | {within} | {found.largest:.2%} |"
+        )
 
 
 def _ms(seconds: list[float], percentile: int) -> str:
@@ -381,7 +407,12 @@ def main() -> None:
     parser.add_argument("folder", type=Path, nargs="?")
     parser.add_argument("more", nargs="*")
     parser.add_argument("--rounds", type=int, default=20)
+    parser.add_argument("--events", type=int, default=10_000_000, help="raw events")
+    parser.add_argument("--samples", type=int, default=400, help="of Zipf data")
+    parser.add_argument("--small", action="store_true", help="10 million rows instead of 109")
     arguments = parser.parse_args()
+    if arguments.small:
+        SHAPES.update(SMALL)
     match arguments.what:
         case "generate":
             for grain in arguments.more:
@@ -391,9 +422,9 @@ def main() -> None:
         case "cold":
             cold(arguments.folder, *map(int, arguments.more))
         case "raw":
-            raw(arguments.folder, arguments.rounds)
+            raw(arguments.folder, arguments.rounds, arguments.events)
         case "sketches":
-            sketches()
+            sketches(arguments.samples)
 
 
 if __name__ == "__main__":
