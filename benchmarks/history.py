@@ -286,7 +286,8 @@ def raw(root: Path, rounds: int, events: int) -> None:
     engines = {"rollup": _ask_rollup(Rollups(described)), "DuckDB": _ask_duckdb(files)}
     if importlib.util.find_spec("chdb"):
         engines["chDB"] = _ask_chdb(files)
-    print("| Question | " + " | ".join(f"{name} p50, p95" for name in engines) + " |\n|---" * (len(engines) + 1) + "|")
+    print("| Question | " + " | ".join(f"{name} p50, p95" for name in engines) + " |")
+    print("|" + "---|" * (len(engines) + 1))
     for name, more in (
         ("1 hour by minute, everything", {}),
         ("1 hour by minute, a tenant", {"filters": (("tenant", frozenset({"tenant-042"})),)}),
@@ -365,7 +366,7 @@ def _sql(query: Query, table: str, epoch: str) -> str:
 def _ask_duckdb(files: list[str]) -> Asked:
     connection = duckdb.connect()
     connection.execute(f"CREATE VIEW silver AS SELECT * FROM read_parquet({files})")  # noqa: S608 - own files
-    return lambda query: connection.execute(_sql(query, "silver", "epoch_us(at)")).fetchall()
+    return lambda query: connection.execute(_sql(query, "silver", 'epoch_us("at")')).fetchall()
 
 
 def _ask_chdb(files: list[str]) -> Asked:
@@ -373,7 +374,7 @@ def _ask_chdb(files: list[str]) -> Asked:
     table = f"file('{Path(files[0]).parent}/part-*.parquet', Parquet)"
 
     def ask(query: Query) -> list[tuple[Any, ...]]:
-        text = _sql(query, table, "toUnixTimestamp64Micro(at)").replace(" // ", " DIV ")
+        text = _sql(query, table, 'toUnixTimestamp64Micro("at")').replace(" // ", " DIV ")
         found = session.query(text, "JSONCompact")
         return [tuple(row) for row in _numbers(json.loads(found.bytes())["data"])]
 
@@ -390,10 +391,14 @@ def sketches(samples: int) -> None:
     """Errors of each sketch over many samples of Zipf data, against what its column states."""
     print("| Sketch | stated | confidence | samples | within | largest |\n|---|---|---|---|---|---|")
     for found in sketch_errors(samples):
-        within = f"{found.within:.1%}"
-        print(
-            f"| {found.name} | {found.stated:.2%} | {found.confidence:.0%} | {samples} | {within} | {found.largest:.2%} |"
+        columns = (
+            f"{found.stated:.2%}",
+            f"{found.confidence:.0%}",
+            samples,
+            f"{found.within:.1%}",
+            f"{found.largest:.2%}",
         )
+        print(f"| {found.name} | {' | '.join(map(str, columns))} |")
 
 
 def _ms(seconds: list[float], percentile: int) -> str:
