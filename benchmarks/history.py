@@ -2,8 +2,10 @@
 
     python -m benchmarks.history generate FOLDER 1d 1h 1m 1s     # Delta tables, laid out as maintenance does it
     python -m benchmarks.history ask FOLDER                      # warm and cold, p50 and p95
-    python -m benchmarks.history raw FOLDER                      # the same questions over raw events
+    python -m benchmarks.history raw FOLDER                      # beside raw events, of which both are made
     python -m benchmarks.history sketches                        # estimates against exact answers, on Zipf data
+
+`raw` asks chDB as well where it is importable: `pip install --target SITE chdb`, then PYTHONPATH=.:SITE.
 
 benchmarks/history.md says what was measured.
 """
@@ -11,33 +13,41 @@ benchmarks/history.md says what was measured.
 from __future__ import annotations
 
 import argparse
+import importlib
+import importlib.util
 import json
 import os
 import subprocess
 import sys
 import time
 import uuid
-from dataclasses import dataclass
+from collections.abc import Callable
+from dataclasses import dataclass, replace
 from itertools import chain
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
+import duckdb
 import numpy as np
 import orjson
 import pyarrow as pa
 from deltalake import DeltaTable
 
+from benchmarks.sketch_errors import sketch_errors
 from lakehouse.config.models import Pipeline
 from lakehouse.rollups.cover import COVER_KEY, Cover
 from lakehouse.rollups.layout import row_groups
-from lakehouse.rollups.partials import GRAIN_US
-from lakehouse.schemas import TIMESTAMP, gold_schema
+from lakehouse.rollups.merge import merge_partials
+from lakehouse.rollups.partials import GRAIN_US, aggregate
+from lakehouse.schemas import TIMESTAMP, gold_schema, silver_schema
 from lakehouse.serving.query import Measure, Query, Rollups
-from lakehouse.sinks.files import DataFile
+from lakehouse.sinks.files import DataFile, write_file
 from lakehouse.storage import open_store
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+
+    from lakehouse.config.models import Rollup
 
 US = 1_000_000
 END_S = 1_798_761_600
@@ -56,12 +66,20 @@ class Shape:
     active: float
 
 
-SHAPES = {
+FULL = {
     "1d": Shape(365 * 86_400, 1.0),
     "1h": Shape(365 * 86_400, 1.0),
-    "1m": Shape(30 * 86_400, 0.2),
-    "1s": Shape(6 * 3_600, 0.4),
+    "1m": Shape(30 * 86_400, 0.02),
+    "1s": Shape(6 * 3_600, 0.04),
 }
+SMALL = {
+    "1d": Shape(365 * 86_400, 1.0),
+    "1h": Shape(20 * 86_400, 1.0),
+    "1m": Shape(6 * 3_600, 0.2),
+    "1s": Shape(300, 0.4),
+}
+"""With `--small`: 10.4 million rows, made in 10 s of CPU."""
+SHAPES = dict(FULL)
 
 
 def pipeline(root: Path) -> Pipeline:
@@ -168,59 +186,76 @@ def questions(number: int) -> Iterator[tuple[str, Query]]:
     tenant = ("tenant", frozenset({f"tenant-{rng.integers(TENANTS):03}"}))
     endpoint = ("endpoint", frozenset({f"/v1/thing-{rng.integers(ENDPOINTS):03}"}))
     hour, day = 3_600, 86_400
-    until = END_S - int(rng.integers(0, 5)) * hour
+    until = END_S - number % 48 * hour
     figures = tuple(map(Measure.parse, ("events", "errors/events", "ms_sum/events", "ms_max")))
 
     def query(seconds: int, step_s: int, end: int = until, **more: Any) -> Query:  # noqa: ANN401 - the rest of a Query
-        return Query("by_series", figures, (end - seconds) * US, end * US, step_s * US, **more)
+        # As far back as windows of this width are kept.
+        held = min(shape.seconds for grain, shape in SHAPES.items() if GRAIN_US[grain] >= step_s * US)
+        start = max(end - seconds, END_S - held)
+        return Query("by_series", figures, start * US, end * US, step_s * US, **more)
 
-    year_end = END_S - int(rng.integers(0, 5)) * day
-    yield "a year by day, everything", query(360 * day, day, year_end)
-    yield "a year by day, a tenant", query(360 * day, day, year_end, filters=(tenant,))
+    days = 300 + number % 60
+    yield "a year by day, everything", query(days * day, day, END_S)
+    yield "a year by day, a tenant", query(days * day, day, END_S, filters=(tenant,))
     yield "90 days by hour, a series", query(90 * day, hour, filters=(endpoint, tenant))
     yield "7 days by hour, a tenant", query(7 * day, hour, filters=(tenant,))
     yield "24 hours by hour, tenants", query(day, hour, dimensions=("tenant",))
-    yield "6 hours by minute, a tenant", query(6 * hour, 60, filters=(tenant,))
-    minute_end = END_S - int(rng.integers(0, 60)) * 60
+    minute_end = END_S - number % 60 * 60
+    yield "6 hours by minute, a tenant", query(6 * hour, 60, minute_end, filters=(tenant,))
     yield "1 hour by minute, everything", query(hour, 60, minute_end)
-    second_end = END_S - int(rng.integers(0, 600))
+    second_end = END_S - number % 200
     yield "5 minutes by second, a tenant", query(300, 1, second_end, filters=(tenant,))
     yield "1 minute by second, everything", query(60, 1, second_end)
 
 
 def ask(root: Path, rounds: int) -> None:
     """Ask each question warm (tables open, files seen) and cold (a new process, its files not in the page cache)."""
-    warm: dict[str, list[float]] = {}
+    warm: dict[str, list[Took]] = {}
     rollups = Rollups(pipeline(root))
     for number in range(rounds + 3):
         for name, query in questions(number):
-            began = time.perf_counter()
-            answer = rollups.ask(query)
-            took = time.perf_counter() - began
+            took = _asked(rollups, query)
             if number >= 3:  # noqa: PLR2004 - rounds before the measurement
                 warm.setdefault(name, []).append(took)
-            if answer.rows.num_rows == 0:
-                raise SystemExit(f"{name}: no rows")
-    cold: dict[str, list[float]] = {}
-    for number in range(1_000, 1_000 + max(3, rounds // 4)):
+    first: dict[str, list[Took]] = {}
+    for number in range(1_000, 1_000 + max(2, rounds // 5)):
         for index, (name, _) in enumerate(questions(number)):
             _forget(root)
-            command = [sys.executable, "-m", "benchmarks.history", "cold", str(root), str(number), str(index)]
-            cold.setdefault(name, []).append(float(subprocess.check_output(command, text=True)))
-    print("| Question | warm p50 | warm p95 | cold p50 | cold p95 |\n|---|---|---|---|---|")
+            small = ["--small"] if SHAPES == SMALL else []
+            command = [sys.executable, "-m", "benchmarks.history", "cold", str(root), str(number), str(index), *small]
+            first.setdefault(name, []).append(Took(*json.loads(subprocess.check_output(command, text=True))))
+    print("| Question | warm p50 | p95 | CPU p50 | p95 | cold p50 | p95 | CPU p50 | p95 |\n|" + "---|" * 9)
     for name, found in warm.items():
-        print(f"| {name} | {_ms(found, 50)} | {_ms(found, 95)} | {_ms(cold[name], 50)} | {_ms(cold[name], 95)} |")
-    every, first = (list(chain.from_iterable(found.values())) for found in (warm, cold))
-    print(f"| all | {_ms(every, 50)} | {_ms(every, 95)} | {_ms(first, 50)} | {_ms(first, 95)} |")
-    print(f"load average {os.getloadavg()[0]:.1f}, {rounds} rounds warm")
+        print(f"| {name} | {_row(found)} | {_row(first[name])} |")
+    every = [list(chain.from_iterable(found.values())) for found in (warm, first)]
+    print(f"| all | {' | '.join(map(_row, every))} |")
+    print(f"load average {os.getloadavg()[0]:.1f}; {rounds} rounds warm, {max(2, rounds // 5)} cold")
+
+
+class Took(NamedTuple):
+    """Seconds by the clock, and of this process's CPU."""
+
+    wall: float
+    cpu: float
+
+
+def _asked(rollups: Rollups, query: Query) -> Took:
+    wall, cpu = time.perf_counter(), time.process_time()
+    answer = rollups.ask(query)
+    if answer.rows.num_rows == 0 or answer.cached:
+        raise SystemExit(f"no rows, or an answer that was known: {query}")
+    return Took(time.perf_counter() - wall, time.process_time() - cpu)
+
+
+def _row(found: list[Took]) -> str:
+    columns = ([each.wall for each in found], [each.cpu for each in found])
+    return " | ".join(_ms(column, percentile) for column in columns for percentile in (50, 95))
 
 
 def cold(root: Path, number: int, index: int) -> None:
-    """Seconds from an open process without tables to the answer."""
-    rollups, query = Rollups(pipeline(root)), list(questions(number))[index][1]
-    began = time.perf_counter()
-    rollups.ask(query)
-    print(time.perf_counter() - began)
+    """What it takes from an open process without tables to the answer."""
+    print(json.dumps(_asked(Rollups(pipeline(root)), list(questions(number))[index][1])))
 
 
 def _forget(root: Path) -> None:
@@ -231,6 +266,139 @@ def _forget(root: Path) -> None:
             os.fsync(handle)
             os.posix_fadvise(handle, 0, 0, os.POSIX_FADV_DONTNEED)
             os.close(handle)
+
+
+_RAW_SECONDS = 3_600
+
+
+def raw(root: Path, rounds: int, events: int) -> None:
+    """An hour of raw events in silver, its rollup by minute, and the same questions to both."""
+    described = pipeline(root)
+    rollup = described.rollups["by_series"].model_copy(update={"grains": ["1m"]})
+    described = described.model_copy(update={"rollups": {"by_series": rollup}})
+    silver = root / "silver" / "calls"
+    if not silver.exists():
+        _raw_events(root, rollup, events)
+    files = sorted(map(str, silver.glob("part-*.parquet")))
+    print(f"{events} raw events in {len(files)} files, {sum(map(os.path.getsize, files)) / 1e6:.0f} MB")
+    figures = tuple(map(Measure.parse, ("events", "errors", "ms_sum", "ms_max")))
+    start, end = (END_S - _RAW_SECONDS) * US, END_S * US
+    engines = {"rollup": _ask_rollup(Rollups(described)), "DuckDB": _ask_duckdb(files)}
+    if importlib.util.find_spec("chdb"):
+        engines["chDB"] = _ask_chdb(files)
+    print("| Question | " + " | ".join(f"{name} p50, p95" for name in engines) + " |")
+    print("|" + "---|" * (len(engines) + 1))
+    for name, more in (
+        ("1 hour by minute, everything", {}),
+        ("1 hour by minute, a tenant", {"filters": (("tenant", frozenset({"tenant-042"})),)}),
+        ("1 hour, tenants", {"step_us": None, "dimensions": ("tenant",)}),
+    ):
+        query = Query("by_series", figures, start, end, **({"step_us": 60 * US} | more))
+        cells, answers = [], []
+        for asked in engines.values():
+            seconds = []
+            for number in range(rounds + 1):
+                # Another range each time, so that no answer is known; the last one is everybody's.
+                began = time.perf_counter()
+                found = asked(replace(query, start_us=start + (rounds - number) * 60 * US))
+                seconds.append(time.perf_counter() - began)
+            answers.append(found)
+            cells.append(f"{_ms(seconds[1:], 50)}, {_ms(seconds[1:], 95)}")
+        same = all(other == answers[0] for other in answers)
+        print(f"| {name} | {' | '.join(cells)} |" + ("" if same else " answers differ"))
+
+
+def _raw_events(root: Path, rollup: Rollup, events: int) -> None:
+    """Silver, and the rollup that the one pass and maintenance would make of it."""
+    described = pipeline(root)
+    fields = silver_schema(described.source.fields)
+    schema = pa.schema([fields.field(name) for name in ("at", "tenant", "endpoint", "status", "ms")])
+    rng = np.random.default_rng(0)
+    partials = []
+    for first in range(0, events, 1_000_000):
+        count = min(1_000_000, events - first)
+        at = (END_S - _RAW_SECONDS) * US + ((first + np.arange(count)) * (_RAW_SECONDS * US) // events)
+        key = rng.zipf(1.2, count) % (TENANTS * ENDPOINTS)
+        rows = pa.table(
+            {
+                "at": pa.array(at).cast(TIMESTAMP),
+                "tenant": pa.array([f"tenant-{n:03}" for n in range(TENANTS)]).take(pa.array(key // ENDPOINTS)),
+                "endpoint": pa.array([f"/v1/thing-{n:03}" for n in range(ENDPOINTS)]).take(pa.array(key % ENDPOINTS)),
+                "status": pa.array(["ok", "error"]).take(pa.array(rng.binomial(1, 0.02, count))),
+                "ms": pa.array(np.round(rng.gamma(4, 5, count) * 4) / 4),
+            },
+            schema,
+        )  # fmt: skip
+        write_file(str(root), "silver/calls", rows, "at")
+        partials.append(aggregate(rows, rollup, "1m", event_time="at"))
+    schema = gold_schema(rollup, described.source.fields)
+    table = pa.concat_tables(partials).append_column("_batch_id", pa.nulls(sum(map(len, partials)), pa.int64()))
+    merged = merge_partials(table.cast(schema), rollup)
+    url = root / "gold" / "calls_by_series_1m"
+    made = DeltaTable.create(str(url), schema)
+    file = DataFile(schema, "max_event_time")
+    for part in row_groups([merged], rollup):
+        file.write(part)
+    add = file.put(open_store(str(url)), f"part-{uuid.uuid4()}.parquet", data_change=True)
+    info = {"commitInfo": {"timestamp": END_S * 1_000, "operation": "WRITE", "lakehouse": {"format": 1}}}
+    body = b"\n".join(orjson.dumps(line) for line in (info, {"add": add}))
+    (url / "_delta_log" / f"{made.version() + 1:020}.json").write_bytes(body)
+
+
+Asked = Callable[[Query], list[tuple[Any, ...]]]
+
+
+def _ask_rollup(rollups: Rollups) -> Asked:
+    return lambda query: [tuple(row.values())[1:] for row in rollups.ask(query).rows.to_pylist()]
+
+
+def _sql(query: Query, table: str, epoch: str) -> str:
+    key = query.dimensions[0] if query.dimensions else f"{epoch} // 60000000"
+    where = "".join(f" AND {name} = '{value}'" for name, values in query.filters for value in values)
+    shown = f"{key} AS k, " if query.dimensions else ""
+    return (
+        f"SELECT {shown}count(*), sum(CASE WHEN status = 'error' THEN 1 ELSE 0 END), sum(ms), max(ms)"  # noqa: S608 - own values
+        f" FROM {table} WHERE {epoch} >= {query.start_us} AND {epoch} < {query.end_us}{where}"
+        f" GROUP BY {key} ORDER BY {key}"
+    )
+
+
+def _ask_duckdb(files: list[str]) -> Asked:
+    connection = duckdb.connect()
+    connection.execute(f"CREATE VIEW silver AS SELECT * FROM read_parquet({files})")  # noqa: S608 - own files
+    return lambda query: connection.execute(_sql(query, "silver", 'epoch_us("at")')).fetchall()
+
+
+def _ask_chdb(files: list[str]) -> Asked:
+    session = importlib.import_module("chdb.session").Session()
+    table = f"file('{Path(files[0]).parent}/part-*.parquet', Parquet)"
+
+    def ask(query: Query) -> list[tuple[Any, ...]]:
+        text = _sql(query, table, 'toUnixTimestamp64Micro("at")').replace(" // ", " DIV ")
+        found = session.query(text, "JSONCompact")
+        return [tuple(row) for row in _numbers(json.loads(found.bytes())["data"])]
+
+    return ask
+
+
+def _numbers(rows: list[list[Any]]) -> Iterator[list[Any]]:
+    """ClickHouse's JSON spells 64 bit integers as texts."""
+    for row in rows:
+        yield [int(value) if isinstance(value, str) and value.isdecimal() else value for value in row]
+
+
+def sketches(samples: int) -> None:
+    """Errors of each sketch over many samples of Zipf data, against what its column states."""
+    print("| Sketch | stated | confidence | samples | within | largest |\n|---|---|---|---|---|---|")
+    for found in sketch_errors(samples):
+        columns = (
+            f"{found.stated:.2%}",
+            f"{found.confidence:.0%}",
+            samples,
+            f"{found.within:.1%}",
+            f"{found.largest:.2%}",
+        )
+        print(f"| {found.name} | {' | '.join(map(str, columns))} |")
 
 
 def _ms(seconds: list[float], percentile: int) -> str:
@@ -244,7 +412,12 @@ def main() -> None:
     parser.add_argument("folder", type=Path, nargs="?")
     parser.add_argument("more", nargs="*")
     parser.add_argument("--rounds", type=int, default=20)
+    parser.add_argument("--events", type=int, default=10_000_000, help="raw events")
+    parser.add_argument("--samples", type=int, default=400, help="of Zipf data")
+    parser.add_argument("--small", action="store_true", help="10 million rows instead of 109")
     arguments = parser.parse_args()
+    if arguments.small:
+        SHAPES.update(SMALL)
     match arguments.what:
         case "generate":
             for grain in arguments.more:
@@ -253,8 +426,10 @@ def main() -> None:
             ask(arguments.folder, arguments.rounds)
         case "cold":
             cold(arguments.folder, *map(int, arguments.more))
-        case _:
-            raise SystemExit(f"{arguments.what} is not there")
+        case "raw":
+            raw(arguments.folder, arguments.rounds, arguments.events)
+        case "sketches":
+            sketches(arguments.samples)
 
 
 if __name__ == "__main__":

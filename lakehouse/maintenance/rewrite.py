@@ -1,8 +1,8 @@
 """Rewrites a run of files: rows copied in the order of Kafka, or partial aggregates merged to one row per cell.
 
 The run's row groups are taken in the order of their smallest key. What lies before the next group's smallest key is
-complete, and is written; the rest waits. So the output is sorted as a whole, and memory holds the run's compressed
-files and a few row groups, never all of its rows.
+complete, and is written; the rest waits. So the output is sorted as a whole (partial aggregates block by block, see
+`rollups.layout`), and memory holds the run's compressed files and a few row groups or a block, never all of its rows.
 """
 
 from __future__ import annotations
@@ -19,6 +19,7 @@ import pyarrow.parquet as pq
 from lakehouse.errors import TableError
 from lakehouse.evolution import changes
 from lakehouse.maintenance.view import rewritten_path
+from lakehouse.rollups.layout import row_groups
 from lakehouse.rollups.merge import merge_partials
 from lakehouse.schemas import SPARSE_COLUMNS
 from lakehouse.sinks.files import DataFile, conform
@@ -141,10 +142,16 @@ def rewrite(store: ObjectStore, name: str, run: Run, form: Form, target: int) ->
     groups = [group for file in run.files for group in _groups(store, name, file, form)]
     writer = _Writer(store, form, target, run.tier)
     before = after = 0
-    for rows in _in_order(sorted(groups, key=lambda group: group.least), name, form):
-        finished = form.finish(rows)
-        before, after = before + form.measure(rows), after + form.measure(finished)
-        writer.write(finished)
+
+    def finished() -> Iterator[pa.Table]:
+        nonlocal before, after
+        for rows in _in_order(sorted(groups, key=lambda group: group.least), name, form):
+            done = form.finish(rows)
+            before, after = before + form.measure(rows), after + form.measure(done)
+            yield done
+
+    for part in row_groups(finished(), form.rollup) if form.rollup else finished():
+        writer.write(part)
     adds = writer.close()
     if before != after:
         raise TableError(

@@ -12,7 +12,9 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
@@ -46,9 +48,21 @@ def row_groups(rows: Iterable[pa.Table], rollup: Rollup) -> Iterator[pa.Table]:
 
 
 def _ordered(block: list[pa.Table], rollup: Rollup) -> Iterator[pa.Table]:
-    keys = [*rollup.dimensions, "window_start"]
-    rows = pa.concat_tables(block).sort_by([(key, "ascending") for key in keys])
+    rows = pa.concat_tables(block).combine_chunks()
+    keys = [rows["window_start"].cast(pa.int64()).to_numpy(), *(_ranks(rows[name]) for name in rollup.dimensions[::-1])]
+    rows = rows.take(pa.array(np.lexsort(keys)))
     least, most = _GROUP_ROWS
     count = min(most, max(least, _GROUP_BYTES * rows.num_rows // max(1, rows.nbytes)))
     for first in range(0, rows.num_rows, count):
         yield rows.slice(first, count)
+
+
+def _ranks(column: pa.ChunkedArray) -> np.ndarray:
+    """Numbers that are ordered as the values are, nulls last: few values are compared instead of every row's."""
+    encoded = column.combine_chunks().dictionary_encode()
+    order = pc.sort_indices(encoded.dictionary).to_numpy()
+    ranks = np.empty(len(order) + 1, dtype=np.int64)
+    ranks[order] = np.arange(len(order))
+    ranks[-1] = len(order)
+    found: np.ndarray = ranks[pc.fill_null(encoded.indices, len(order)).to_numpy()]
+    return found

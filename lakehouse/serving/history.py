@@ -247,19 +247,24 @@ def read_rows(
         schema: columns to read; `window_start` among them.
         start_us: where the range begins, µs since 1970 UTC, inclusive.
         end_us: where it ends, exclusive.
-        read: instead of `read_part`.
+        read: instead of `read_part`; may leave out rows that are not in the range.
 
     Raises:
         TableError: a file is missing or damaged.
     """
     read = read or read_part
     found = [
-        read(source.table, part, schema)
+        _within(read(source.table, part, schema), part, start_us, end_us)
         for source in sources
         for part in source.parts
         if part.may_hold(start_us, end_us)
     ]
-    rows = pa.concat_tables([schema.empty_table(), *found])
+    return pa.concat_tables([schema.empty_table(), *found])
+
+
+def _within(rows: pa.Table, part: Part, start_us: int, end_us: int) -> pa.Table:
+    if part.first_us is not None and part.last_us is not None and start_us <= part.first_us <= part.last_us < end_us:
+        return rows
     windows = rows["window_start"].cast(pa.int64())
     return rows.filter(pc.and_(pc.greater_equal(windows, start_us), pc.less(windows, end_us)))
 
@@ -274,8 +279,13 @@ def read_part(table: Held, part: Part, schema: pa.Schema) -> pa.Table:
         body = table.tail.store.get(part.path).bytes()
         return pq.ParquetFile(pa.BufferReader(pa.py_buffer(body))).read(schema.names, use_threads=False).cast(schema)
     except (FileNotFoundError, pa.ArrowException, pa.ArrowKeyError) as error:
-        raise TableError(
-            f"a file of the table cannot be read: {error}",
-            where=f"table {table.name}, file {part.path}",
-            remedy="ask again: it may have been replaced long ago; if it stays so, see what `lakehouse doctor` says",
-        ) from error
+        raise unreadable(table, part, error) from error
+
+
+def unreadable(table: Held, part: Part, error: Exception) -> TableError:
+    """The error of a file that is missing or damaged."""
+    return TableError(
+        f"a file of the table cannot be read: {error}",
+        where=f"table {table.name}, file {part.path}",
+        remedy="ask again: it may have been replaced long ago; if it stays so, see what `lakehouse doctor` says",
+    )

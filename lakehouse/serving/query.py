@@ -10,10 +10,9 @@ from __future__ import annotations
 import math
 import threading
 import time
-from collections import OrderedDict
 from dataclasses import asdict, dataclass, field, replace
 from datetime import UTC, date, datetime, timedelta
-from typing import TYPE_CHECKING, Any, Generic, TypeVar
+from typing import TYPE_CHECKING, Any
 
 import datasketches
 import numpy as np
@@ -38,14 +37,16 @@ from lakehouse.rollups.moments import means, variances
 from lakehouse.rollups.partials import GRAIN_US, window_of
 from lakehouse.rollups.sketches import count_bitmap, count_theta, read_top
 from lakehouse.schemas import TIMESTAMP, gold_schema, wide
+from lakehouse.serving.files import Files, Wanted
 from lakehouse.serving.grid import render_grid
-from lakehouse.serving.history import Held, History, grains_of, hold, read_part, read_rows
+from lakehouse.serving.history import Held, History, grains_of, hold, read_rows
+from lakehouse.serving.lru import Lru
 from lakehouse.serving.planner import Kept, Segment, moment, plan
 from lakehouse.serving.revisions import Revisions
 from lakehouse.storage import resolve_root
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Hashable, Iterable, Sequence
+    from collections.abc import Callable, Iterable, Sequence
 
     from lakehouse.config.models import AnyMetric, Pipeline, Rollup
     from lakehouse.serving.history import Part
@@ -65,8 +66,6 @@ _FREQUENT = pa.list_(
     pa.struct([("value", pa.string()), ("count", pa.int64()), ("at_least", pa.int64()), ("at_most", pa.int64())])
 )
 """The most frequent values of a cell, the first one first."""
-_CACHED_BYTES = 256 * 2**20
-"""Of Arrow rows that are kept in memory; files never change, so that what was read stays true."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -227,35 +226,6 @@ def render_uses(uses: Iterable[Use]) -> str:
     return render_grid(["from", "to", "grain", "table", "files"], rows, right=(False, False, False, False, True))
 
 
-K = TypeVar("K", bound="Hashable")
-V = TypeVar("V")
-
-
-class _Lru(Generic[K, V]):
-    """The values used last, up to a total size. Safe between threads."""
-
-    def __init__(self, limit: int, size: Callable[[V], int] = lambda _: 1) -> None:
-        self._limit, self._size = limit, size
-        self._found: OrderedDict[K, V] = OrderedDict()
-        self._total = 0
-        self._lock = threading.Lock()
-
-    def get(self, key: K) -> V | None:
-        with self._lock:
-            if key in self._found:
-                self._found.move_to_end(key)
-            return self._found.get(key)
-
-    def put(self, key: K, value: V) -> None:
-        with self._lock:
-            if key in self._found:
-                return
-            self._found[key] = value
-            self._total += self._size(value)
-            while self._total > self._limit:
-                self._total -= self._size(self._found.popitem(last=False)[1])
-
-
 @dataclass
 class _Pinned:
     """A table that stays open between questions."""
@@ -280,8 +250,8 @@ class Rollups:
         self._pins: dict[str, _Pinned] = {}
         self._lock = threading.Lock()
         self._revisions: dict[tuple[str, str], Revisions] = {}
-        self._answers: _Lru[tuple[Any, ...], Answer] = _Lru(_ANSWERS)
-        self._parts: _Lru[tuple[Any, ...], pa.Table] = _Lru(_CACHED_BYTES, lambda rows: int(rows.nbytes) + 1)
+        self._answers: Lru[tuple[Any, ...], Answer] = Lru(_ANSWERS)
+        self._files = Files()
 
     def ask(self, query: Query, *, until_s: float = math.inf) -> Answer:
         """The answer of the tables as they are now.
@@ -329,7 +299,7 @@ class Rollups:
         late_after_ms = self._pipeline.event_time.late_after // timedelta(milliseconds=1)
         with self._lock:
             known = self._revisions.setdefault(
-                (finest.name, finest.table_id), Revisions(schema, late_after_ms, self._read)
+                (finest.name, finest.table_id), Revisions(schema, late_after_ms, self._files.whole)
             )
         return known.upto(finest)
 
@@ -373,21 +343,22 @@ class Rollups:
         whole = wide(gold_schema(rollup, fields))
         columns = {"window_start", EVENTS, *selected, *(metric.name for metric in metrics)}
         schema = pa.schema([each for each in whole if each.name in columns])
-
-        def read(held: Held, part: Part, schema: pa.Schema) -> pa.Table:
-            _require_time(until_s)
-            return self._read(held, part, schema)
-
+        values = _values(schema, query.filters)
         found = [schema.empty_table()]
         for segment in self._segments(history, query):
-            sources = history.sources(segment.grain)
+            wanted = Wanted(schema, segment.start_us, segment.end_us, values)
+
+            def read(held: Held, part: Part, _: pa.Schema, wanted: Wanted = wanted) -> pa.Table:
+                _require_time(until_s)
+                return self._files.read(held, part, wanted)
+
             bounds = {"start_us": segment.start_us, "end_us": segment.end_us}
-            found.append(read_rows(sources, schema, **bounds, read=read))
+            found.append(read_rows(history.sources(segment.grain), schema, **bounds, read=read))
         _require_time(until_s)
         if any(measure.metric == REVISED for _, measure in measures) and REVISED not in schema.names:
             metrics.append(CountMetric(name=REVISED, type="count"))
             found = [_with_revised(found, self._lately(history, query.rollup).rows, query)]
-        rows = _filtered(pa.concat_tables(found), query.filters)
+        rows = _filtered(pa.concat_tables(found), values)
         rows = rows.set_column(0, schema.field(0), _windows(rows, query))
         rows = rows.select(["window_start", *query.dimensions, EVENTS, *(metric.name for metric in metrics)])
         merged = merge_by(rows, ["window_start", *query.dimensions], metrics)
@@ -397,14 +368,6 @@ class Rollups:
         columns_of = {name: merged[name] for name in ("window_start", *query.dimensions)}
         by_name: dict[str, AnyMetric] = {metric.name: metric for metric in metrics}
         return pa.table(columns_of | {name: _measured(merged, measure, by_name) for name, measure in measures})
-
-    def _read(self, held: Held, part: Part, schema: pa.Schema) -> pa.Table:
-        key = (held.table_id, part.path, tuple(schema.names))
-        rows = self._parts.get(key)
-        if rows is None:
-            rows = read_part(held, part, schema)
-            self._parts.put(key, rows)
-        return rows
 
     def _pin(self, query: Query) -> History:
         """The rollup's tables, coarsest first, so that none covers more of its source than is seen of it."""
@@ -532,15 +495,21 @@ def _with_revised(found: list[pa.Table], late: pa.Table, query: Query) -> pa.Tab
     return pa.concat_tables([rows, pa.table(columns, rows.schema)])
 
 
-def _filtered(rows: pa.Table, filters: Iterable[tuple[str, frozenset[Any]]]) -> pa.Table:
+def _values(schema: pa.Schema, filters: Iterable[tuple[str, frozenset[Any]]]) -> tuple[tuple[str, pa.Array], ...]:
+    """The filters' values in the types of their columns."""
+    found = []
     for name, values in filters:
-        kind = rows.schema.field(name).type
+        kind = schema.field(name).type
         try:
-            wanted = pa.array(sorted(values, key=str), kind)
+            found.append((name, pa.array(sorted(values, key=str), kind)))
         except (pa.ArrowException, OverflowError):
-            raise ConfigError(
-                f"a value for {name} does not fit its type, {kind}", remedy="write a value of it"
-            ) from None
+            what = f"a value for {name} does not fit its type, {kind}"
+            raise ConfigError(what, remedy="write a value of it") from None
+    return tuple(found)
+
+
+def _filtered(rows: pa.Table, values: Iterable[tuple[str, pa.Array]]) -> pa.Table:
+    for name, wanted in values:
         rows = rows.filter(pc.is_in(rows[name], value_set=wanted))
     return rows
 

@@ -14,7 +14,7 @@ from typer.testing import CliRunner
 
 from lakehouse import cli
 from lakehouse.errors import ConfigError, LakehouseError, TableError, TooStale
-from lakehouse.serving import query as module
+from lakehouse.serving import files as module
 from lakehouse.serving.planner import Kept, Segment, plan
 from lakehouse.serving.query import Measure, Query, Rollups, parse_filters, parse_range, render_uses
 from tests.maintained import START_S, Stream
