@@ -65,7 +65,7 @@ def main() -> None:
                     if round_ > 1:  # the first ones compile
                         taken[rescue].append(time.perf_counter() - began)
             without, with_it = (statistics.median(taken[rescue]) for rescue in (False, True))
-            print(f"{kind}: {without:.3f} s without, {with_it:.3f} s with, {with_it / without - 1:+.1%}")
+            print(f"{kind}: {without:.3f} s without, {with_it:.3f} s with, {with_it / without - 1:+.1%}", flush=True)
     spark.stop()
 
 

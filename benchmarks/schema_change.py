@@ -73,7 +73,15 @@ class Load:
     def run(self) -> None:
         """The producer's thread."""
         producer = Producer(
-            {"bootstrap.servers": self.bootstrap, "acks": "all", "enable.idempotence": True, "linger.ms": 5}
+            {
+                "bootstrap.servers": self.bootstrap,
+                "acks": "all",
+                "enable.idempotence": True,
+                "linger.ms": 5,
+                "message.timeout.ms": 0,  # it waits for the broker as long as it takes
+                "queue.buffering.max.messages": 0,
+                "queue.buffering.max.kbytes": 1_000_000,
+            }
         )
         began = time.monotonic()
         while not self.stop.wait(BATCH_S):
@@ -177,7 +185,7 @@ def _run(folder: Path, bootstrap: str, rate: int, seconds: float) -> None:
 def _steps(driver: Driver, load: Load, folder: Path, seconds: float) -> Iterator[tuple[str, Callable[[], None]]]:
     def flow() -> None:
         _until(lambda: driver.process is not None and driver.process.poll() is None, "the pipeline runs")
-        known = load.sent
+        known = load.sent or 1
         _until(lambda: _rows(folder) >= known, "what was sent is in the tables")
         time.sleep(seconds)
 

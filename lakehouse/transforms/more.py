@@ -7,8 +7,6 @@ that were read account for all of them, there is no other. Only the other values
 
 from __future__ import annotations
 
-from functools import reduce
-from operator import add
 from typing import TYPE_CHECKING
 
 from pyspark.sql import functions as F
@@ -28,11 +26,11 @@ def may_hold_more(text: Column, event: Column, texts: Mapping[str, bool]) -> Col
         texts: field → whether `event` has it as the text that it is in the object.
     """
     colons = _colons(text)
-    seen = reduce(add, (_seen(event[name], is_text) for name, is_text in texts.items()))
+    seen = _sum([_seen(event[name], is_text) for name, is_text in texts.items()])
     # A name whose value is null was read as if it were not there. In an object with one `}` alone, which has no objects
     # within, and without an escaped quote, `"name":` stands nowhere but where the field itself does.
     is_flat = ~text.contains(r"\"") & (F.octet_length(F.substring_index(text, "}", 1)) == F.octet_length(text) - 1)
-    null = reduce(add, (F.when(event[name].isNull() & text.contains(f'"{name}":'), 1).otherwise(0) for name in texts))
+    null = _sum([F.when(event[name].isNull() & text.contains(f'"{name}":'), 1).otherwise(0) for name in texts])
     # An escaped colon would count as read, though the text has none.
     accounted = ~text.contains(r"\u003") & ((colons == seen) | (is_flat & (colons == seen + null)))
     return ~F.coalesce(accounted, F.lit(False))
@@ -46,3 +44,11 @@ def _seen(value: Column, is_text: bool) -> Column:  # noqa: FBT001 - of each fie
     """Colons in the object that a field accounts for."""
     here = F.lit(1) + _colons(value) if is_text else F.lit(1)
     return F.when(value.isNotNull(), here).otherwise(0)
+
+
+def _sum(counts: list[Column]) -> Column:
+    """Their sum as a balanced tree: Spark walks and compiles it level by level, and a chain is deep."""
+    if len(counts) == 1:
+        return counts[0]
+    half = len(counts) // 2
+    return _sum(counts[:half]) + _sum(counts[half:])
