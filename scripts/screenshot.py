@@ -1,4 +1,6 @@
-"""Takes the pictures of README and docs of a running demo, in light and in dark: python scripts/screenshot.py URL [PAGE …]
+"""Takes the pictures of README and docs of a running demo, in light and in dark.
+
+    python scripts/screenshot.py URL [PAGE …]
 
 Needs Chromium (its program in $CHROMIUM, or on the path) and a dashboard that shows data, such as that of `make demo`.
 """
