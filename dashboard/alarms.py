@@ -13,6 +13,7 @@ from dashboard import panels, wording
 from dashboard.held import Held
 from dashboard.panels import marked
 from lakehouse.alerts import history
+from lakehouse.alerts.conditions import page
 from lakehouse.alerts.figures import JournalTail
 from lakehouse.errors import LakehouseError
 
@@ -150,7 +151,7 @@ class Alarms:
         elif last is not None:
             since = last["time"].timestamp()
         silenced = self._silenced.get(name, 0.0)
-        runbook = f"{self._pipeline.alerts.runbooks.rstrip('/')}/{rule.kind}.md"
+        runbook = f"{self._pipeline.alerts.runbooks.rstrip('/')}/{page(rule)}.md"
         return Alarm(
             name=name,
             kind=rule.kind,
