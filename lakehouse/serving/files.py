@@ -19,6 +19,7 @@ from pyarrow.fs import LocalFileSystem
 from lakehouse.schemas import TIMESTAMP
 from lakehouse.serving.history import read_part, unreadable
 from lakehouse.serving.lru import Lru
+from lakehouse.storage import is_remote
 
 if TYPE_CHECKING:
     from lakehouse.serving.history import Held, Part
@@ -94,7 +95,7 @@ class Files:
         found = self._footers.get(key)
         if found is None:
             made = ds.ParquetFileFormat()
-            if held.tail.url.startswith("s3://"):
+            if is_remote(held.tail.url):
                 body = held.tail.store.get(part.path).bytes()
                 return made.make_fragment(pa.BufferReader(pa.py_buffer(body)))
             found = made.make_fragment(f"{held.tail.url}/{part.path}", LocalFileSystem())

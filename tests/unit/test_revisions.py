@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from pathlib import Path
 from typing import Any
 
@@ -10,25 +9,31 @@ import pytest
 
 from lakehouse.serving import revisions
 from lakehouse.serving.query import Measure, Query, Rollups
-from tests.maintained import Stream
+from tests.maintained import START_S, FakeTime, Stream
 
 US = 1_000_000
 
 
 @pytest.fixture
-def stream(tmp_path: Path) -> Stream:
-    """20 events of just now, 6 of two hours ago and 4 of two days ago, all committed now."""
+def clock(monkeypatch: pytest.MonkeyPatch) -> FakeTime:
+    return FakeTime(monkeypatch)
+
+
+@pytest.fixture
+def stream(tmp_path: Path, clock: FakeTime) -> Stream:
+    """20 events of now, 6 of two hours ago and 4 of two days ago, all committed now."""
     made = Stream(tmp_path, grains=("1s", "1m"))
-    now = float(int(time.time()))
-    made.send(20, at_s=now)
-    made.send(6, at_s=now - 7_200)
-    made.send(4, at_s=now - 172_800)
+    clock.now_s = START_S + 1
+    made.send(20, at_s=START_S)
+    made.send(6, at_s=START_S - 7_200)
+    made.send(4, at_s=START_S - 172_800)
     return made
 
 
 def ask(rollups: Rollups, *measures: str, **changes: Any) -> list[dict[str, Any]]:
-    now = int(time.time())
-    query = Query("by_page", tuple(map(Measure.parse, measures)), (now - 200_000) * US, (now + 60) * US, **changes)
+    start = int(START_S)
+    found = tuple(map(Measure.parse, measures))
+    query = Query("by_page", found, (start - 200_000) * US, (start + 60) * US, **changes)
     rows: list[dict[str, Any]] = rollups.ask(query).rows.to_pylist()
     return rows
 
@@ -45,7 +50,7 @@ def test_late_events_are_counted_in_their_window_and_shown_as_revised(stream: St
     only = ask(rollups, "revised", "events", filters=(("page", frozenset({"a"})),))
     silver = [row for row in stream.silver().to_pylist() if row["page"] == "a"]
     assert only[0]["events"] == len(silver)
-    assert only[0]["revised"] == sum(time.time() - row["at"].timestamp() > 60 for row in silver)
+    assert only[0]["revised"] == sum(row["at"].timestamp() < START_S - 60 for row in silver)
 
 
 def test_they_are_counted_by_lateness(stream: Stream) -> None:
@@ -55,7 +60,7 @@ def test_they_are_counted_by_lateness(stream: Stream) -> None:
 
 
 def test_a_rewrite_revises_nothing_and_each_commit_is_read_once(
-    stream: Stream, monkeypatch: pytest.MonkeyPatch
+    stream: Stream, clock: FakeTime, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     rollups = Rollups(stream.pipeline)
     before = ask(rollups, "events", "revised")
@@ -66,10 +71,12 @@ def test_a_rewrite_revises_nothing_and_each_commit_is_read_once(
         "_late",
         lambda self, held, commit: (reads.append(commit.version), original(self, held, commit))[1],
     )
-    stream.maintain(time.time() + 60)
+    clock.settle(stream.root)
+    clock.now_s += 60
+    stream.maintain(clock.now_s)
     assert ask(rollups, "events", "revised") == before
     assert set(reads).isdisjoint({1, 2, 3})
-    stream.send(2, at_s=time.time() - 3_600)
+    stream.send(2, at_s=START_S - 3_600)
     assert ask(rollups, "revised")[0]["revised"] == before[0]["revised"] + 2
 
 
@@ -84,5 +91,5 @@ def test_after_a_while_a_window_is_no_longer_revised(stream: Stream, monkeypatch
 def test_a_declared_metric_of_that_name_counts_for_itself(tmp_path: Path) -> None:
     metric = {"name": "revised", "type": "count", "where": {"status": "error"}}
     stream = Stream(tmp_path, metrics=[metric])
-    stream.send(20, at_s=time.time())
+    stream.send(20, at_s=START_S)
     assert ask(Rollups(stream.pipeline), "revised")[0]["revised"] == 4
