@@ -48,6 +48,13 @@ def test_a_half_open_line_to_kafka_is_waited_for_and_costs_no_record(
         layers = (root / layer / "feature_events" for layer in ("silver", "quarantine"))
         return sum(DeltaTable(str(path)).count() for path in layers if (path / "_delta_log").is_dir())
 
+    def answers() -> bool:
+        try:
+            kafka_admin.topic_state(stack.bootstrap, stack.topic)
+        except SourceUnavailable:
+            return False
+        return True
+
     stack.send(400, seed=1)
     with log.open("wb") as output:
         process = subprocess.Popen(command, env=environment, stdout=output, stderr=output, start_new_session=True)
@@ -61,6 +68,7 @@ def test_a_half_open_line_to_kafka_is_waited_for_and_costs_no_record(
             assert rows() == 400
         finally:
             os.kill(broker.pid, signal.SIGCONT)
+        until(answers, "Kafka's answer", timeout_s=60)
         stack.send(400, seed=2)
         until(lambda: rows() == 800, "the records after the cut", timeout_s=120)
     finally:
