@@ -93,7 +93,7 @@ class Stream:
     def __post_init__(self) -> None:
         settings = {"retention": "5m", "min_age": "10s", "checkpoint_every": 10, **self.changes}
         self.pipeline: Pipeline = small_pipeline(
-            self.root, grains=self.grains, metrics=self.metrics, maintenance=settings, retention=self.retention
+            self.root, grains=self.grains, more=self.metrics, maintenance=settings, retention=self.retention
         )
         self.one_pass = OnePass(str(self.root), self.pipeline, {})
         self.rollup = self.pipeline.rollups["by_page"]

@@ -30,9 +30,9 @@ MORE_METRICS: list[dict[str, Any]] = [
 
 
 def small_pipeline(
-    root: Path | str, *, grains: Sequence[str] = ("1s",), metrics: Sequence[dict[str, Any]] = (), **changes: Any
+    root: Path | str, *, grains: Sequence[str] = ("1s",), more: Sequence[dict[str, Any]] = (), **changes: Any
 ) -> Pipeline:
-    """A pipeline `clicks` under `root`, its rollup of these grains, with `metrics` beside those of the common types.
+    """A pipeline `clicks` under `root`, its rollup of these grains, with `more` metrics beside those of the common types.
 
     `changes` replace whole top-level keys.
     """
@@ -64,7 +64,7 @@ def small_pipeline(
                     {"name": "ms_max", "type": "max", "column": "ms"},
                     {"name": "ms_kll", "type": "quantiles", "column": "ms"},
                     {"name": "users_hll", "type": "distinct", "column": "user"},
-                    *metrics,
+                    *more,
                 ],
             }
         },

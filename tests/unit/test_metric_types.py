@@ -207,20 +207,20 @@ def test_a_file_that_asks_for_what_a_type_cannot_do_is_refused() -> None:
 
 
 def test_an_alert_on_what_is_not_live_is_refused() -> None:
-    plain = small_pipeline(Path("/nowhere"), metrics=MORE_METRICS)
+    plain = small_pipeline(Path("/nowhere"), more=MORE_METRICS)
     alert = {"kind": "threshold", "rollup": "by_page", "metric": "ms_mean", "limit": 1}
     changed = Pipeline.model_validate(plain.model_dump() | {"alerts": {"rules": {"slow": alert}}})
     assert [finding.what for finding in check(changed)] == ["alerts do not look at metrics such as ms_mean"]
 
 
 def test_the_live_page_leaves_them_out() -> None:
-    plain, more = (small_pipeline(Path("/nowhere"), metrics=metrics) for metrics in ((), MORE_METRICS))
+    plain, more = (small_pipeline(Path("/nowhere"), more=metrics) for metrics in ((), MORE_METRICS))
     shapes = [Shape.of(each.rollups["by_page"], each.source.fields) for each in (plain, more)]
     assert (shapes[0].numbers, shapes[0].sketches) == (shapes[1].numbers, shapes[1].sketches)
 
 
 def test_each_column_says_what_it_is_and_how_exact() -> None:
-    pipeline = small_pipeline(Path("/nowhere"), metrics=MORE_METRICS)
+    pipeline = small_pipeline(Path("/nowhere"), more=MORE_METRICS)
     schema = gold_schema(pipeline.rollups["by_page"], pipeline.source.fields)
     told = {name: schema.field(name).metadata for name in (metric["name"] for metric in MORE_METRICS)}
     assert told["users_theta"][b"lakehouse.error"] == b"0.031254"
