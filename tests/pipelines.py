@@ -32,7 +32,7 @@ MORE_METRICS: list[dict[str, Any]] = [
 def small_pipeline(
     root: Path | str, *, grains: Sequence[str] = ("1s",), more: Sequence[dict[str, Any]] = (), **changes: Any
 ) -> Pipeline:
-    """A pipeline `clicks` under `root`, its rollup of these grains, with `more` metrics beside those of the common types.
+    """A pipeline `clicks` under `root`; its rollup has these grains, and `more` metrics beside the common ones.
 
     `changes` replace whole top-level keys.
     """
