@@ -180,7 +180,9 @@ def _choices(wanted: Any) -> list[str]:  # noqa: ANN401 - an annotation
     kind = _bare(wanted)
     if get_origin(kind) is Literal:
         return [str(choice) for choice in get_args(kind)]
-    return [tag for member in get_args(kind) for tag in _tags(member)]
+    members = [member for member in get_args(kind) if member is not type(None)]
+    # Where the key may be left out, the union stands inside of another one.
+    return [tag for member in members for tag in (_choices(member) if _is_union(_bare(member)) else _tags(member))]
 
 
 def _bare(kind: Any) -> Any:  # noqa: ANN401 - an annotation
