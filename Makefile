@@ -10,10 +10,10 @@ IN_PARALLEL := -n 2 --dist worksteal
 test integration spark property browser: export JDK_JAVA_OPTIONS ?= -XX:TieredStopAtLevel=1
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test lint unit spark property integration browser lock bench clean
+.PHONY: help setup demo test lint unit spark property integration browser lock sbom secrets s3-server bench clean
 
 help: ## this list
-	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
+	@grep -hE '^[a-z0-9-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
 
 setup: $(STAMP) ## install the locked packages and fetch the jars (once)
 
@@ -62,9 +62,22 @@ integration: setup ## the pipeline on a real broker
 browser: setup ## the dashboard in headless Chromium (skipped where there is none)
 	$(BIN)/pytest tests/browser $(PYTEST_ARGS)
 
-lock: ## resolve the dependencies anew into requirements.lock
-	$(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-header --no-emit-index-url \
-	  --group dev pyproject.toml -o requirements.lock
+# What `make lock` asks of uv. The image installs the same versions without what only tests and linters need.
+LOCK := $(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-header --no-emit-index-url
+
+lock: ## resolve the dependencies anew into requirements.lock and, for images, requirements-runtime.lock
+	$(LOCK) --group dev pyproject.toml -o requirements.lock
+	$(LOCK) --constraint requirements.lock pyproject.toml -o requirements-runtime.lock
+
+sbom: setup ## bill of materials of the image (dist/lakehouse.cdx.json), and a check of its licences
+	@mkdir -p dist
+	$(BIN)/python -m scripts.sbom > dist/lakehouse.cdx.json
+
+secrets: ## passwords and keys of docker-compose.yml, once, as files under deploy/secrets
+	@$(PYTHON) scripts/make_secrets.py
+
+s3-server: setup ## build a real S3 server for the tests from its Go module (needs Go)
+	GOBIN=$(abspath $(BIN)) go install github.com/versity/versitygw/cmd/versitygw@v1.8.0
 
 clean: ## remove the environment and the demo's data
 	rm -rf $(VENV) data build dist

@@ -46,7 +46,7 @@ FLAGS = (
     "--no-sandbox", "--disable-gpu", "--no-first-run",
     "--disable-background-networking", "--disable-component-update", "--disable-sync",
 )  # fmt: skip
-COUNTER = "#lh-tile-rate .lh-note"
+COUNTER = "#lh-tile-events .lh-note"
 """The visible text `n events`: the exact number of events in the range under the page's filters."""
 LOOK_S = 0.05
 """How often this process collects what the page has noted; the times are the page's own."""

@@ -1,76 +1,101 @@
-"""Answers as the messages that the page draws: plain numbers, rounded to what a pixel can show."""
+"""Answers as the messages that the Live page draws: plain numbers, rounded to what a pixel can show."""
 
 from __future__ import annotations
 
-import re
 import zlib
+from dataclasses import asdict
+from functools import lru_cache
 from typing import TYPE_CHECKING, Any
 
-import datasketches
 import orjson
 
+from lakehouse.serving.figures import EVENTS
+from lakehouse.serving.heat import RANKS
 from lakehouse.serving.questions import REST, freshness_ms, freshness_state, label
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
+    from dashboard.layout import Layout
+    from lakehouse.serving.figures import Figure
+    from lakehouse.serving.heat import Heat
     from lakehouse.serving.questions import Answer, Question, Series
-    from lakehouse.serving.snapshot import Shape, Snapshot
+    from lakehouse.serving.snapshot import Snapshot
 
 SPARK_POINTS = 60
 """A sparkline is some 180 pixels wide: more points than this only blur it."""
-_SKETCHES = ("kll", "hll")
-_UNITS = {
-    "us": "µs", "ms": "ms", "s": "s", "bytes": "B", "kb": "kB", "mb": "MB",
-    "eur": "€", "usd": "$", "gbp": "£", "celsius": "°C", "percent": "%", "watts": "W", "meters": "m",
-}  # fmt: skip
-_TIMES = ("µs", "ms", "s")
-_FAILURE = re.compile(r"error|fail|declin|refus|reject|timeout|drop|lost")
+_LENGTHS = (("d", 172_800), ("h", 7_200), ("min", 60))
+"""From two hours and two days on the larger unit is used."""
 
 
-def encode_board(snapshot: Snapshot, question: Question, found: Answer) -> bytes:
-    """Tiles, charts and leaderboard as JSON. The same answer gives the same bytes, so nothing is redrawn."""
-    drawn = orjson.dumps(_lines(found.series, snapshot.shape))
+def encode_board(snapshot: Snapshot, question: Question, found: Answer, layout: Layout) -> bytes:
+    """Tiles, charts and leaderboards as JSON. The same answer gives the same bytes, so nothing is redrawn."""
+    drawn, sparks = _charts(found.series, layout)
+    seconds = question.range.seconds
     return orjson.dumps(
         {
             "version": snapshot.version,
             "max_event_ms": _round(snapshot.max_event_ms, 0),
-            "minutes": found.minutes,
-            "period": f"vs previous {found.minutes} min",
-            "events": found.now.events,
-            "tiles": tiles(found, snapshot.shape),
-            "specs": specs(snapshot.shape),
+            "minutes": seconds / 60,
+            "period": f"vs previous {length(seconds)}" if question.until is None else f"vs {length(seconds)} before",
+            "events": found.events,
+            "zoom": None if question.until is None else [question.until - seconds, question.until],
+            "tiles": {one.id: _tile(one, found, index, sparks[index]) for index, one in enumerate(layout.wanted.tiles)},
+            "specs": layout.tiles,
+            "panels": layout.panels,
             "split": question.split,
             "rest": REST,
             "series_id": zlib.crc32(drawn),
             "series": orjson.Fragment(drawn),
-            "leader": snapshot.shape.dimensions[0],
-            "leaders": [
+            "boards": [
                 {
-                    "name": leader.name,
-                    "rate": _round(leader.now.rate, 3),
-                    "before": _round(leader.before.rate, 3),
-                    "errors": _round(leader.now.errors, 5),
-                    "p95": _round(leader.now.latency[1], 2),
-                    "users": _round(leader.now.users, 0),
-                    "change": leader.now.rate / leader.before.rate - 1 if leader.before.rate else None,
+                    "rows": [[leader.name, leader.before, *map(_short, leader.now)] for leader in leaders],
+                    "chosen": sorted(
+                        label(value)
+                        for name, values in question.filters
+                        if name == board["dimension"]
+                        for value in values
+                    ),
                 }
-                for leader in found.leaders
+                for leaders, board in zip(
+                    found.boards, (panel for panel in layout.panels if panel["kind"] == "leaderboard"), strict=True
+                )
             ],
-            "foot": footnote(snapshot.shape),
+            "foot": layout.foot,
         }
     )
 
 
-def _lines(series: Series, shape: Shape) -> dict[str, Any]:
-    latency = series.latency if shape.latency is not None else ()
-    return {
+@lru_cache(maxsize=64)
+def _charts(series: Series, layout: Layout) -> tuple[bytes, list[list[float | None]]]:
+    """The charts' part of the message, and the tiles' sparklines; most versions leave both as they were."""
+    by_figure = dict(zip(layout.wanted.lines, series.lines, strict=True))
+    charted = {one["id"] for panel in layout.panels for one in panel.get("lines", ())}
+    drawn = {
         "start": series.start,
         "step": series.step,
-        "points": len(series.errors),
-        "rates": series.rates,
-        "latency": latency,
+        "points": series.points,
+        "lines": {one.id: found for one, found in by_figure.items() if one.id in charted},
+        "stacks": {one.id: found for one, found in zip(layout.wanted.stacks, series.stacks, strict=True)},
+        "heats": {metric: _heat(found) for metric, found in zip(layout.heats, series.heats, strict=True)},
     }
+    return orjson.dumps(drawn), [_spark(by_figure[one]) for one in layout.wanted.tiles]
+
+
+def _heat(found: Heat) -> dict[str, Any]:
+    names = [f"p{rank * 100:g}" for rank in RANKS]
+    return asdict(found) | {"quantiles": list(zip(names, found.quantiles, strict=False))}
+
+
+def _tile(one: Figure, found: Answer, index: int, spark: list[float | None]) -> dict[str, Any]:
+    note = f"{found.events:,} events" if one.metric == EVENTS and one.per == "second" else ""
+    return {"now": _short(found.now[index]), "before": _short(found.before[index]), "note": note, "spark": spark}
+
+
+def _spark(values: Iterable[float | None]) -> list[float | None]:
+    points = list(values)
+    stride = -(-len(points) // SPARK_POINTS) or 1
+    return [_short(_mean(points[index : index + stride])) for index in range(0, len(points), stride)]
 
 
 def encode_waiting(snapshot: Snapshot, table: str, config: str) -> bytes:
@@ -87,7 +112,24 @@ def encode_waiting(snapshot: Snapshot, table: str, config: str) -> bytes:
     return orjson.dumps({**empty, "waiting": text, "title": title})
 
 
-def encode_badge(snapshot: Snapshot, now_ms: float, *, paused: bool, problem: str | None) -> bytes:
+def encode_beyond(snapshot: Snapshot, held_s: int) -> bytes:
+    """The board of a range that is held no longer: the page keeps only the newest part of the table."""
+    return orjson.dumps(
+        {
+            "version": snapshot.version,
+            "events": 0,
+            "max_event_ms": _round(snapshot.max_event_ms, 0),
+            "zoom": [0, 0],
+            "title": "This range is not held here any more",
+            "waiting": (
+                f"Live holds the newest {length(held_s)}, older parts of it in coarser steps. Explore and"
+                " `lakehouse ask` answer for all that the tables keep; Esc goes back to the newest data."
+            ),
+        }
+    )
+
+
+def encode_badge(snapshot: Snapshot, now_ms: float, *, paused: bool, problem: str | None, **more: Any) -> bytes:  # noqa: ANN401 - JSON
     """Age of the newest event at this render; the page ages it on until the next one."""
     age = freshness_ms(snapshot, now_ms)
     return orjson.dumps(
@@ -99,90 +141,27 @@ def encode_badge(snapshot: Snapshot, now_ms: float, *, paused: bool, problem: st
             "state": freshness_state(age),
             "paused": paused,
             "problem": problem,
+            **more,
         }
     )
 
 
-def tiles(found: Answer, shape: Shape) -> dict[str, dict[str, Any]]:
-    """Value now, value in the window before, and a sparkline, for each tile that the rollup can fill."""
-    now, before, series = found.now, found.before, found.series
-    total = [sum(values) for values in zip(*(values for _, values in series.rates), strict=True)]
-    made = {"rate": _tile(now.rate, before.rate, total or [0.0] * len(series.errors), 3)}
-    made["rate"]["note"] = f"{now.events:,} events"
-    if shape.errors is not None:
-        made["errors"] = _tile(now.errors, before.errors, series.errors, 6)
-    if shape.latency is not None:
-        for index, name in enumerate(("p50", "p95", "p99")):
-            made[name] = _tile(now.latency[index], before.latency[index], series.latency[index], 2)
-    if shape.users is not None:
-        made["users"] = _tile(now.users, before.users, series.users, 0)
-    return made
-
-
-def specs(shape: Shape) -> list[dict[str, Any]]:
-    """The tiles that the rollup's metrics give: id, label, unit, kind of number, and which direction is better.
-
-    Labels and units come from the metrics' names: `latency_ms_kll` is Latency in ms. A count that speaks of failure,
-    and a time, are better when they fall; for others neither direction is.
-    """
-    found = [_spec("rate", "Events per second", "/s")]
-    if shape.errors is not None:
-        name, _ = words(shape.numbers[shape.errors][0])
-        found.append(_spec("errors", name, "%", text="percent", good=-1 if _FAILURE.search(name.lower()) else 0))
-    if shape.latency is not None:
-        name, unit = words(shape.sketches[shape.latency][0])
-        good = -1 if unit in _TIMES else 0
-        found += [_spec(rank, f"{name} {rank}", unit, good=good) | {"of": name} for rank in ("p50", "p95", "p99")]
-    if shape.users is not None:
-        name, unit = words(shape.sketches[shape.users][0])
-        found.append(_spec("users", f"Distinct {name.lower()}", unit, text="count"))
-    return found
-
-
-def words(metric: str) -> tuple[str, str]:
-    """A metric's name for people, and its unit where the name ends with one."""
-    parts = metric.split("_")
-    if len(parts) > 1 and parts[-1] in _SKETCHES:
-        parts.pop()
-    unit = _UNITS[parts.pop()] if len(parts) > 1 and parts[-1] in _UNITS else ""
-    return " ".join(parts).capitalize(), unit
-
-
-def _spec(name: str, label: str, unit: str, *, text: str = "number", good: int = 0) -> dict[str, Any]:
-    return {"id": name, "label": label, "unit": unit, "text": text, "good": good}
-
-
-def footnote(shape: Shape) -> str:
-    """How exact the figures are, from the sizes of the sketches."""
-    text = ["Counts are exact."]
-    if shape.latency is not None:
-        k = shape.sketches[shape.latency][2]
-        error = datasketches.kll_doubles_sketch.get_normalized_rank_error(k, False)
-        name, _ = words(shape.sketches[shape.latency][0])
-        text.append(f"{name} quantiles are within ±{error:.2%} of rank.")
-    if shape.users is not None:
-        error = datasketches.hll_union.get_rel_err(True, True, max(shape.sketches[shape.users][2], 7), 2)
-        name, _ = words(shape.sketches[shape.users][0])
-        text.append(f"Distinct {name.lower()} are within ±{abs(error):.1%} (95 %).")
-    return " ".join([*text, "Times are UTC."])
-
-
-def names(values: Iterable[Any]) -> list[str]:
-    """A dimension's values as a filter offers them."""
-    return [label(value) for value in values]
-
-
-def _tile(now: float | None, before: float | None, spark: Iterable[float | None], digits: int) -> dict[str, Any]:
-    points = list(spark)
-    stride = -(-len(points) // SPARK_POINTS) or 1
-    thinned = [_mean(points[index : index + stride]) for index in range(0, len(points), stride)]
-    sparks = [_round(value, 5) for value in thinned]
-    return {"now": _round(now, digits), "before": _round(before, digits), "spark": sparks}
+def length(seconds: int) -> str:
+    """A length of time as a page says it: 45 s, 5 min, 6 h, 7 d."""
+    for unit, size in _LENGTHS:
+        if seconds >= size and seconds % size == 0:
+            return f"{seconds // size} {unit}"
+    return f"{seconds} s"
 
 
 def _mean(values: list[float | None]) -> float | None:
     known = [value for value in values if value is not None]
     return sum(known) / len(known) if known else None
+
+
+def _short(value: float | None) -> float | None:
+    """Six digits that count: more than any text on the page."""
+    return None if value is None else float(f"{value:.6g}")
 
 
 def _round(value: float | None, digits: int) -> float | None:

@@ -1,17 +1,22 @@
-"""What every page has at its top: the pipeline's name, the way to the other pages, and room for a state."""
+"""What every page has at its top: the pipeline's name, the way to the other pages, the alerts, and room for a state."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+import orjson
 import streamlit as st
 
+from dashboard import components
+
 if TYPE_CHECKING:
-    from streamlit.delta_generator import DeltaGenerator
     from streamlit.navigation.page import StreamlitPage
 
+    from dashboard.alarms import Alarms
+
 _BARE = "<style>.st-key-nav, .st-key-bar { display: none !important; }</style>"
+_ALERTS_S = 5.0
 
 
 @dataclass
@@ -28,8 +33,11 @@ class Frame:
     config: str
     pages: tuple[StreamlitPage, ...] = ()
 
-    def head(self, title: str, about: str) -> DeltaGenerator:
-        """Draw the top of the page named `title`; the place for its state. `?kiosk=1` leaves out what is operated."""
+    def head(self, title: str, about: str, alarms: Alarms | None = None) -> None:
+        """Draw the top of the page named `title`. `?kiosk=1` leaves out what is operated.
+
+        Its two empty places are filled by the page's own parts: with the alerts that `alarms` knows of, or by a board.
+        """
         if st.query_params.get("kiosk") == "1":
             st.html(_BARE)
         with st.container(key="head", horizontal=True, horizontal_alignment="distribute"):
@@ -40,4 +48,11 @@ class Frame:
                     # The key of the page that is open gives it its colour.
                     with st.container(key="here" if page.title == title else None, width="content"):
                         st.page_link(page, label=page.title)
-            return st.container(width="content")
+            st.html('<div class="lh-state"><div class="lh-alerts-place"></div><div class="lh-badge-place"></div></div>')
+        if alarms is not None:
+            with st.container(key="alerts"):
+                st.fragment(_alerts, run_every=_ALERTS_S)(alarms)
+
+
+def _alerts(alarms: Alarms) -> None:
+    components.alerts(orjson.dumps(alarms.told()))

@@ -1,4 +1,4 @@
-"""Panels: what a page outside Live is made of. Plain data, encoded once for all viewers, drawn in place by `live.js`.
+"""Panels: what a page outside Live is made of. Plain data, encoded once for all viewers, drawn by `browser/panels.js`.
 
 Every text reaches the page as a text node, so that a value from a topic is never markup.
 """

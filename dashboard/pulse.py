@@ -10,19 +10,19 @@ import threading
 import time
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Generic, TypeVar
+from typing import TYPE_CHECKING
 
 import orjson
 
 from dashboard import panels, wording
+from dashboard.held import Held
 from dashboard.panels import marked
 from lakehouse import kafka_admin, storage
 from lakehouse.errors import LakehouseError, TableError
 from lakehouse.serving.journal import Journal, batches, last_commits, pace, partition_rates
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
-
+    from dashboard.alarms import Alarms
     from dashboard.panels import Cell, Mood, Panel
     from lakehouse.config.models import Pipeline
     from lakehouse.serving.journal import Entry, Pace, Sizes
@@ -37,25 +37,6 @@ OTHERS = 400
 LATE_MS, STALE_MS = 1_000, 10_000
 _LOG_BYTES = 65_536
 _PROBLEMS = 8
-
-T = TypeVar("T")
-
-
-class Held(Generic[T]):
-    """A value that is made at most every so many seconds, whatever the number of askers."""
-
-    def __init__(self, make: Callable[[], T], every_s: float) -> None:
-        self._make, self._every_s = make, every_s
-        self._lock = threading.Lock()
-        self._made: tuple[float, T] | None = None
-
-    def get(self) -> T:
-        """The value; one thread makes it, the others wait for that one."""
-        with self._lock:
-            now = time.monotonic()
-            if self._made is None or now - self._made[0] >= self._every_s:
-                self._made = (now, self._make())
-            return self._made[1]
 
 
 @dataclass(frozen=True)
@@ -103,11 +84,21 @@ class View:
     problems: dict[str, str]
 
 
+@dataclass(frozen=True)
+class Course:
+    """How the pipeline went, step by step: `start` and `step` in seconds since 1970 UTC."""
+
+    start: float
+    step: float
+    paces: tuple[Pace, ...]
+
+
 class Pulse:
     """One pipeline's tables as their logs tell of them."""
 
-    def __init__(self, pipeline: Pipeline) -> None:
+    def __init__(self, pipeline: Pipeline, alarms: Alarms) -> None:
         self.pipeline = pipeline
+        self._alarms = alarms
         name = pipeline.name
         self._root = storage.resolve_root(pipeline.root)
         self._silver = f"silver/{name}"
@@ -137,8 +128,10 @@ class Pulse:
                 "Waiting for the first commit",
                 f"There is no table of {self.pipeline.name} yet. Start the pipeline with: lakehouse run {config}",
             )
-        found = [self._tiles(view, silver, now_ms), *self._charts(view, silver, minutes, now_ms)]
-        found += [self._partitions(silver, now_ms), self._tables(view, now_ms), self._problems(view)]
+        course = self._course(view, silver, minutes, now_ms)
+        found = [self._tiles(view, silver, now_ms, course), *_charts(course)]
+        found += [self._alarms.panel(now_ms), self._partitions(silver, now_ms)]
+        found += [self._tables(view, now_ms), self._problems(view)]
         foot = "From the tables' own logs. Behind: from a batch's oldest record in Kafka to its commit. Times are UTC."
         return panels.encode(found, foot=foot)
 
@@ -165,7 +158,16 @@ class Pulse:
     def _pace(self, silver: tuple[Entry, ...], last_ms: dict[int, int], start_ms: float, end_ms: float) -> Pace:
         return pace(silver, last_ms, start_ms, end_ms, self.pipeline.name)
 
-    def _tiles(self, view: View, silver: tuple[Entry, ...], now_ms: float) -> Panel:
+    def _course(self, view: View, silver: tuple[Entry, ...], minutes: int, now_ms: float) -> Course:
+        last_ms = last_commits(view.entries[table] for table in self._stream if table in view.entries)
+        step = minutes * 60 / POINTS
+        # Steps lie on a grid of their own, so that a refresh moves none of them; the open one is left out.
+        end = now_ms / 1000 // step * step
+        starts = [end - step * (POINTS - index) for index in range(POINTS)]
+        paces = [self._pace(silver, last_ms, start * 1000, (start + step) * 1000) for start in starts]
+        return Course(starts[0], step, tuple(paces))
+
+    def _tiles(self, view: View, silver: tuple[Entry, ...], now_ms: float, course: Course) -> Panel:
         last_ms = last_commits(view.entries[table] for table in self._stream if table in view.entries)
         minute = self._pace(silver, last_ms, now_ms - 60_000, now_ms)
         newest = batches(silver)[-1] if batches(silver) else None
@@ -178,19 +180,34 @@ class Pulse:
         share = minute.refused / total if total else None
         return panels.tiles(
             [
-                panels.tile("rate", "Events", f"{wording.number(total)} /s", note="over the last minute"),
+                panels.tile(
+                    "rate",
+                    "Events",
+                    f"{wording.number(total)} /s",
+                    note="over the last minute",
+                    spark=[round(one.kept + one.refused, 2) for one in course.paces],
+                ),
                 panels.tile(
                     "behind",
                     "Behind at the commit",
                     wording.span(minute.behind_ms),
                     note=f"worst {worst}",
                     mood=_mood(minute.behind_ms),
+                    spark=[_whole(one.behind_ms) for one in course.paces],
                 ),
                 panels.tile(
-                    "batches", "Batches", f"{wording.number(minute.batches)} /s", note=f"{spread} over all tables"
+                    "batches",
+                    "Batches",
+                    f"{wording.number(minute.batches)} /s",
+                    note=f"{spread} over all tables",
+                    spark=[round(one.batches, 2) for one in course.paces],
                 ),
                 panels.tile(
-                    "refused", "Quarantined", wording.percent(share), note=f"{wording.number(minute.refused)} /s"
+                    "refused",
+                    "Quarantined",
+                    wording.percent(share),
+                    note=f"{wording.number(minute.refused)} /s",
+                    spark=[round(one.refused, 2) for one in course.paces],
                 ),
                 panels.tile("lag", "Waiting in Kafka", wording.count(lag), note=note),
                 panels.tile(
@@ -205,25 +222,6 @@ class Pulse:
             return None, topic.problem
         end = newest.work.end.get(self.pipeline.source.topic, {})
         return sum(max(0, last - end.get(partition, 0)) for partition, last in topic.ends.items()), "records"
-
-    def _charts(self, view: View, silver: tuple[Entry, ...], minutes: int, now_ms: float) -> list[Panel]:
-        last_ms = last_commits(view.entries[table] for table in self._stream if table in view.entries)
-        step = minutes * 60 / POINTS
-        # Steps lie on a grid of their own, so that a refresh moves none of them; the open one is left out.
-        end = now_ms / 1000 // step * step
-        starts = [end - step * (POINTS - index) for index in range(POINTS)]
-        paces = [self._pace(silver, last_ms, start * 1000, (start + step) * 1000) for start in starts]
-        return [
-            panels.chart("rates", "Rows per second", "/s", {
-                "silver": [round(one.kept, 2) for one in paces], "quarantine": [round(one.refused, 2) for one in paces],
-            }, stacked=True, caption="by their commits", start=starts[0],
-                step=step),
-            panels.chart("behind", "Behind at the commit", "ms", {
-                "median": [_whole(one.behind_ms) for one in paces], "worst": [_whole(one.worst_ms) for one in paces],
-                "first table to last": [_whole(one.spread_ms) for one in paces],
-            }, caption="oldest record of each batch", start=starts[0],
-                step=step),
-        ]  # fmt: skip
 
     def _partitions(self, silver: tuple[Entry, ...], now_ms: float) -> Panel:
         newest = batches(silver)[-1] if batches(silver) else None
@@ -300,6 +298,30 @@ class Pulse:
             return []
         found = [problem for line in reversed(lines) if (problem := _problem(line)) is not None]
         return found[:_PROBLEMS]
+
+
+def _charts(course: Course) -> list[Panel]:
+    start, step, paces = course.start, course.step, course.paces
+    rates = {"silver": [round(one.kept, 2) for one in paces], "quarantine": [round(one.refused, 2) for one in paces]}
+    behind = {
+        "median": [_whole(one.behind_ms) for one in paces],
+        "worst": [_whole(one.worst_ms) for one in paces],
+        "first table to last": [_whole(one.spread_ms) for one in paces],
+    }
+    return [
+        panels.chart(
+            "rates", "Rows per second", "/s", rates, start=start, step=step, stacked=True, caption="by their commits"
+        ),
+        panels.chart(
+            "behind",
+            "Behind at the commit",
+            "ms",
+            behind,
+            start=start,
+            step=step,
+            caption="oldest record of each batch",
+        ),
+    ]
 
 
 def _problem(line: str) -> tuple[float | None, str] | None:

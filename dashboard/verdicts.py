@@ -9,8 +9,8 @@ from functools import partial
 from typing import TYPE_CHECKING
 
 from dashboard import panels, wording
+from dashboard.held import Held
 from dashboard.panels import marked
-from dashboard.pulse import Held
 from lakehouse import storage
 from lakehouse.chain import describe
 from lakehouse.quality.suite import load_suite

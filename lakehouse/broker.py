@@ -7,6 +7,7 @@ Everything it needs to be found and stopped again is in its folder:
     kafka/              its data; removing it forgets every topic
     server.properties   written anew at each start
     log4j2.xml          likewise
+    security/           certificates and accounts, where it is secured (`broker_security`)
 
 The first broker that is stopped writes an archive of Kafka's classes, which takes it 3 to 5 s, once for each
 Java; every later start maps this archive and serves in less than half the time
@@ -32,6 +33,7 @@ from typing import TYPE_CHECKING, Any
 import psutil
 
 from lakehouse import kafka_admin
+from lakehouse.broker_security import BROKER, Security
 from lakehouse.broker_settings import HOST, LOG, log_settings, server_properties
 from lakehouse.class_archive import ClassArchive, class_archive, class_path
 from lakehouse.errors import ConfigError, LakehouseError, SourceUnavailable
@@ -39,7 +41,7 @@ from lakehouse.jars import ensure_jars, jar_folder
 from lakehouse.java import find_java
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Sequence
 
 DEFAULT_FOLDER = Path("data") / "_broker"
 DEFAULT_PORT = 9092
@@ -56,25 +58,38 @@ _LOG_LINES_SHOWN = 12
 
 @dataclass(frozen=True)
 class Broker:
-    """A running broker: `bootstrap` is host:port for clients, `started_at` is UTC."""
+    """A running broker.
+
+    Attributes:
+        bootstrap: host:port for clients; of a secured broker for those with a password.
+        pid: its process.
+        port: that of `bootstrap`.
+        folder: its data.
+        started_at: UTC.
+        tls_bootstrap: host:port for clients with a certificate; None where the broker is open.
+    """
 
     bootstrap: str
     pid: int
     port: int
     folder: Path
     started_at: datetime
+    tls_bootstrap: str | None = None
 
 
-def start(folder: Path = DEFAULT_FOLDER, *, port: int | None = None, heap_mb: int = 512) -> Broker:
+def start(
+    folder: Path = DEFAULT_FOLDER, *, port: int | None = None, heap_mb: int = 512, secure: bool = False
+) -> Broker:
     """Start the broker of `folder` and wait until it serves, or return the one that runs there already.
 
     Args:
         folder: where its data and state live; made if absent.
         port: where clients connect; by default that of a killed predecessor, then 9092, then any free one.
         heap_mb: size of the JVM's heap, MiB.
+        secure: admit nobody without a proof of who they are; a broker that was secured once stays so.
 
     Raises:
-        ConfigError: the port is taken.
+        ConfigError: the port is taken, or the broker that runs is an open one.
         EnvironmentProblem: Java or the jars are missing and cannot be fetched.
         LakehouseError: the broker died or did not serve in time; with the last lines of its log.
     """
@@ -83,14 +98,22 @@ def start(folder: Path = DEFAULT_FOLDER, *, port: int | None = None, heap_mb: in
     with _only_one_start(folder):
         running = status(folder)
         if running is not None:
+            if secure and running.tls_bootstrap is None:
+                raise ConfigError(
+                    "The broker that runs in this folder is open to everyone on this machine.",
+                    where=str(folder),
+                    remedy="stop it first (lakehouse broker stop); its topics are kept",
+                )
             return running
         chosen = _choose_port(port, _last_port(folder))
+        tls_port = None if (security := _security(folder, secure=secure)) is None else free_port()
         java, jars = find_java(), ensure_jars("broker")
-        _write_settings(folder, chosen)
+        _write_settings(folder, chosen, security, tls_port)
         _format(folder, java, jars)
         archive = class_archive(jar_folder("broker").parent, "broker", java, class_path(jars))
         process = _launch(folder, _command(folder, java, jars, heap_mb, archive))
-        broker = Broker(f"{HOST}:{chosen}", process.pid, chosen, folder, datetime.now(UTC))
+        tls_bootstrap = tls_port and f"{HOST}:{tls_port}"
+        broker = Broker(f"{HOST}:{chosen}", process.pid, chosen, folder, datetime.now(UTC), tls_bootstrap or None)
         _write_state(broker, process, archive)
         _await_service(broker, process)
         return broker
@@ -102,7 +125,8 @@ def status(folder: Path = DEFAULT_FOLDER) -> Broker | None:
     state = _read_state(folder)
     if state is None or _process_of(state, folder) is None:
         return None
-    return Broker(state["bootstrap"], state["pid"], state["port"], folder, datetime.fromisoformat(state["started_at"]))
+    started_at = datetime.fromisoformat(state["started_at"])
+    return Broker(state["bootstrap"], state["pid"], state["port"], folder, started_at, state.get("tls_bootstrap"))
 
 
 def stop(folder: Path = DEFAULT_FOLDER, timeout_s: float = 20) -> bool:
@@ -119,8 +143,45 @@ def stop(folder: Path = DEFAULT_FOLDER, timeout_s: float = 20) -> bool:
     return process is not None
 
 
-def _write_settings(folder: Path, port: int) -> None:
-    properties = server_properties(folder, port, free_port())
+def put_account(broker: Broker, name: str, *, reads: Sequence[str] = (), writes: Sequence[str] = ()) -> Security:
+    """Make an account of a secured broker with a new password and certificate, or give these to one that is there.
+
+    Connections that stand go on with what they had; each new one needs the new password.
+
+    Args:
+        broker: which.
+        name: of the account.
+        reads: topics that it may read, beside those that it already may.
+        writes: topics that it may make and write to, beside those that it already may.
+
+    Returns:
+        Where its secrets are.
+
+    Raises:
+        ConfigError: the broker is open, or the name cannot be an account's.
+        SourceUnavailable: the broker does not answer.
+    """
+    security = Security.of(broker.folder)
+    if security is None or broker.tls_bootstrap is None:
+        raise ConfigError(
+            "This broker is open: it has no accounts.",
+            where=str(broker.folder),
+            remedy="lakehouse broker stop, then lakehouse broker start --secure",
+        )
+    options = security.client_options(BROKER, "certificate")
+    kafka_admin.put_password(broker.tls_bootstrap, name, security.add_account(name), options)
+    kafka_admin.allow(broker.tls_bootstrap, name, options, reads=reads, writes=writes)
+    return security
+
+
+def _security(folder: Path, *, secure: bool) -> Security | None:
+    return Security.make(folder) if secure else Security.of(folder)
+
+
+def _write_settings(folder: Path, port: int, security: Security | None, tls_port: int | None) -> None:
+    controller_port = free_port()
+    secured = security.server_settings(port, tls_port, controller_port) if security and tls_port else None
+    properties = server_properties(folder, port, controller_port, secured)
     (folder / "server.properties").write_text(properties)
     (folder / "log4j2.xml").write_text(log_settings(folder))
 
@@ -180,6 +241,8 @@ def _launch(folder: Path, command: list[str]) -> psutil.Process:
 def _await_service(broker: Broker, process: psutil.Process) -> None:
     """Return when the broker answers a metadata request; raise when it dies or `START_TIMEOUT_S` is over."""
     deadline = time.monotonic() + START_TIMEOUT_S
+    security = Security.of(broker.folder) if broker.tls_bootstrap else None
+    options = security.client_options(BROKER, "certificate") if security else None
     while time.monotonic() < deadline:
         if _has_ended(process, within_s=_POLL_S):
             (broker.folder / _STATE).unlink(missing_ok=True)
@@ -187,7 +250,7 @@ def _await_service(broker: Broker, process: psutil.Process) -> None:
         if not _listens(broker.port):
             continue
         with contextlib.suppress(SourceUnavailable):
-            if kafka_admin.brokers(broker.bootstrap):
+            if kafka_admin.brokers(broker.tls_bootstrap or broker.bootstrap, options):
                 return
     _end(process, timeout_s=5)
     (broker.folder / _STATE).unlink(missing_ok=True)

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 from xml.sax.saxutils import escape
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
     from pathlib import Path
 
 HOST = "127.0.0.1"
@@ -13,9 +14,18 @@ NODE_ID = 1
 LOG = "broker.log"
 
 
-def server_properties(folder: Path, port: int, controller_port: int) -> str:
-    """Kafka's settings for one node that answers quickly and keeps little besides the data."""
-    settings = {
+def server_properties(
+    folder: Path, port: int, controller_port: int, secured: Mapping[str, object] | None = None
+) -> str:
+    """Kafka's settings for one node that answers quickly and keeps little besides the data.
+
+    Args:
+        folder: where it keeps its data and its log.
+        port: where clients connect.
+        controller_port: where it finds its controller, itself.
+        secured: what a secured broker has instead of the open listener (`broker_security`).
+    """
+    settings: dict[str, object] = {
         "process.roles": "broker,controller",
         "node.id": NODE_ID,
         "controller.quorum.voters": f"{NODE_ID}@{HOST}:{controller_port}",
@@ -49,6 +59,7 @@ def server_properties(folder: Path, port: int, controller_port: int) -> str:
         "num.network.threads": 2,
         "num.io.threads": 4,
         "num.recovery.threads.per.data.dir": 2,
+        **(secured or {}),
     }
     return "".join(f"{name}={value}\n" for name, value in settings.items())
 

@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
+from lakehouse import storage
 from lakehouse.errors import ConfigError, LakehouseError
 from lakehouse.logs import redact
 
@@ -44,6 +45,10 @@ app.add_typer(broker_app, name="broker")
 app.add_typer(quarantine_app, name="quarantine")
 app.add_typer(bench_app, name="bench")
 app.add_typer(quality_app, name="quality")
+savepoint_app = typer.Typer(
+    help="A named point across all tables: make it, come back to it, fork it.", no_args_is_help=True
+)
+app.add_typer(savepoint_app, name="savepoint")
 
 PipelineFile = Annotated[Path, typer.Argument(metavar="PIPELINE", help="the pipeline's YAML file")]
 DefaultPipelineFile = Annotated[Path, typer.Option("--pipeline", help="the pipeline's YAML file")]
@@ -58,6 +63,7 @@ Since = Annotated[str | None, typer.Option(help="Kafka time, inclusive: 2026-01-
 Until = Annotated[str | None, typer.Option(help="Kafka time, exclusive; as --since")]
 Where = Annotated[list[str] | None, typer.Option(help="FIELD=VALUE of the event, where it is a JSON object")]
 
+_ON_A_CLUSTER = "spark-submit --packages org.apache.hadoop:hadoop-aws:3.5.0 jobs/validate.py PIPELINE, with its AWS_*"
 _DEFAULT_PIPELINE = Path("conf/feature_events.yaml")
 
 
@@ -75,6 +81,7 @@ def exit_on_error() -> Iterator[None]:
     # Spark's bridge logs each exception that is reported here, with its traceback.
     logging.getLogger("py4j").setLevel(logging.CRITICAL + 1)
     try:
+        storage.adopt_secret_files()
         yield
     except LakehouseError as error:
         typer.echo(f"error: {redact(str(error))}", err=True)
@@ -242,6 +249,33 @@ def ask(
 
 
 @app.command()
+def serve(
+    pipeline: PipelineFile,
+    port: Annotated[int, typer.Option(min=0, max=65_535, help="0: any free one")] = 8_600,
+    address: Annotated[str, typer.Option(help="that it listens on; the default is reached from this machine alone")] = (
+        "127.0.0.1"
+    ),
+    host: Annotated[list[str] | None, typer.Option(help="a name by which it may be asked; again for more")] = None,
+    deadline: Annotated[str, typer.Option(help="how long a question may take")] = "10s",
+) -> None:
+    """Answer questions to the rollups over HTTP, as JSON or Arrow, until Ctrl-C; read only, no JVM."""
+    from lakehouse.api.app import Limits
+    from lakehouse.api.server import serve as answer
+
+    limits = Limits(deadline_s=duration(deadline))
+    with stopping() as stop:
+        answer(
+            load(pipeline),
+            stop,
+            address=address,
+            port=port,
+            hosts=host or (),
+            limits=limits,
+            on_start=lambda url: typer.echo(f"{url}/openapi.json"),
+        )
+
+
+@app.command()
 def reconcile(pipeline: PipelineFile, *, as_json: Json = False) -> None:
     """Compare the topic with the tables: the missing, the doubled, the rollups against silver. Exit 1 if any differ."""
     from lakehouse import embedded
@@ -336,7 +370,7 @@ def recover(
     as_json: Json = False,
 ) -> None:
     """Find out what keeps a pipeline from starting, show the plan, and carry it out. Exit 1 where it is not done."""
-    from lakehouse import embedded, storage
+    from lakehouse import embedded
     from lakehouse.config.loader import load_pipeline
     from lakehouse.lock import driver_lock
     from lakehouse.recover import carry_out, make_plan
@@ -427,6 +461,29 @@ def torture(
         raise typer.Exit(1)
 
 
+@app.command()
+def drill(
+    pipeline: DefaultPipelineFile = _DEFAULT_PIPELINE,
+    faults: Annotated[str | None, typer.Option(help="names separated by commas; all by default")] = None,
+    rate: Annotated[float, typer.Option(min=1, help="events per second")] = 300,
+    folder: Annotated[Path | None, typer.Option(help="where everything lies, and stays; else a temporary one")] = None,
+    json_file: Annotated[Path | None, typer.Option("--json", help="keep the report as JSON here")] = None,
+    markdown: Annotated[Path | None, typer.Option(help="keep the report as Markdown here")] = None,
+) -> None:
+    """Disturb a pipeline in ten ways; each must be told by its alert within 15 s. Exit 1 where one is not."""
+    from lakehouse.drill.run import drill as run_drill
+
+    names = faults.split(",") if faults else ()
+    with stopping() as stop:
+        report = run_drill(pipeline.resolve(), faults=names, rate=rate, folder=folder, say=typer.echo, stop=stop)
+    if json_file:
+        json_file.write_text(json.dumps(asdict(report) | {"ok": report.ok}, indent=2) + "\n")
+    if markdown:
+        markdown.write_text(report.to_markdown())
+    if not report.ok:
+        raise typer.Exit(1)
+
+
 @quarantine_app.command("list")
 def quarantine_list(
     pipeline: PipelineFile,
@@ -486,7 +543,6 @@ def quarantine_replay(
     as_json: Json = False,
 ) -> None:
     """Judge refused rows anew and move the accepted ones to silver and the rollups, exactly once."""
-    from lakehouse import storage
     from lakehouse.lock import replay_lock
     from lakehouse.repair import load_repair
     from lakehouse.replay import SparkJudge
@@ -496,7 +552,7 @@ def quarantine_replay(
     described = load(pipeline)
     judge, suite = SparkJudge.of(lambda: local_session(described.name, cores=cores), described)
     choice, repairing = _choice(rule, since, until, where, limit), load_repair(repair) if repair else None
-    with replay_lock(storage.resolve_root(described.root), described.name):
+    with replay_lock(storage.machine_root(described.root), described.name):
         found = move(
             described,
             choice,
@@ -514,12 +570,43 @@ def quarantine_replay(
 def broker_start(
     port: Annotated[int | None, typer.Option(help="9092 or, where that is taken, a free one")] = None,
     *,
+    secure: Annotated[bool, typer.Option("--secure", help="TLS, accounts and access rules; from then on")] = False,
     as_json: Json = False,
 ) -> None:
     """Start the broker and return when it serves; its data stays for the next start."""
     from lakehouse import broker, embedded
 
-    show(broker.start(embedded.broker_folder(), port=port), as_json=as_json)
+    show(broker.start(embedded.broker_folder(), port=port, secure=secure), as_json=as_json)
+
+
+@broker_app.command("account")
+def broker_account(
+    name: Annotated[str, typer.Argument(help="of the account, such as pipeline")],
+    read: Annotated[list[str] | None, typer.Option(help="a topic that it may read; again for more")] = None,
+    write: Annotated[
+        list[str] | None, typer.Option(help="a topic that it may make and write to; again for more")
+    ] = None,
+    *,
+    as_json: Json = False,
+) -> None:
+    """Make an account of a secured broker, or give one a new password and certificate; print its source.options."""
+    import yaml
+
+    from lakehouse import broker, embedded
+
+    running = broker.status(embedded.broker_folder())
+    if running is None:
+        raise ConfigError("no broker is running", remedy="lakehouse broker start --secure")
+    security = broker.put_account(running, name, reads=read or (), writes=write or ())
+    ways = {
+        "by password": {"servers": running.bootstrap, "options": security.option_lines(name, "scram")},
+        "by certificate": {"servers": running.tls_bootstrap, "options": security.option_lines(name, "certificate")},
+    }
+    if as_json:
+        typer.echo(json.dumps(ways, indent=2))
+        return
+    for way, source in ways.items():
+        typer.echo(f"# {way}\n{yaml.safe_dump({'source': source}, sort_keys=False, width=1000)}", nl=False)
 
 
 @broker_app.command("stop")
@@ -651,6 +738,7 @@ def quality_run(
 
     span = parse_span(start, end, last, now=datetime.now(UTC))
     found = load(pipeline)
+    storage.require_folder(found.root, "this command reads the tables by Spark", _ON_A_CLUSTER)
     spark = local_session(f"quality-{found.name}", reads_delta=True)
     try:
         report = run_report(spark, found, span, run_id=run_id)
@@ -715,6 +803,7 @@ def quality_recheck(
 
     span = parse_span(start, end, last, now=datetime.now(UTC))
     found = load(pipeline)
+    storage.require_folder(found.root, "this command reads the tables by Spark", _ON_A_CLUSTER)
     spark = local_session(f"quality-{found.name}", reads_delta=True)
     try:
         checked = recheck(spark, found, span)
@@ -723,6 +812,102 @@ def quality_recheck(
     typer.echo(json.dumps(asdict(checked) | {"ok": checked.ok}, indent=2) if as_json else str(checked))
     if not checked.ok:
         raise typer.Exit(1)
+
+
+SavepointName = Annotated[str, typer.Argument(metavar="NAME", help="such as before-upgrade")]
+Agreed = Annotated[bool, typer.Option("--yes", help="do it without asking")]
+
+
+@savepoint_app.command("create")
+def savepoint_create(
+    pipeline: PipelineFile,
+    name: SavepointName,
+    note: Annotated[str, typer.Option(help="why, for those who read the list")] = "",
+    *,
+    as_json: Json = False,
+) -> None:
+    """Keep the last batch that every table has, beside whatever runs; no JVM."""
+    from lakehouse import savepoints
+
+    made = savepoints.create(load(pipeline), name, note=note)
+    typer.echo(json.dumps(savepoints.to_dict(made), indent=2) if as_json else savepoints.said(made))
+
+
+@savepoint_app.command("list")
+def savepoint_list(
+    pipeline: PipelineFile,
+    gb_month: Annotated[float, typer.Option(min=0, help="price of a GB for a month, dollars")] = 0.023,
+    *,
+    as_json: Json = False,
+) -> None:
+    """List the savepoints, with what is kept on the disk for each alone."""
+    from lakehouse import savepoints
+
+    found = savepoints.listed(load(pipeline), gb_month=gb_month)
+    typer.echo(json.dumps([asdict(one) for one in found], indent=2) if as_json else savepoints.render(found))
+
+
+@savepoint_app.command("restore")
+def savepoint_restore(
+    pipeline: PipelineFile, name: SavepointName, *, yes: Agreed = False, as_json: Json = False
+) -> None:
+    """Bring every table back to a savepoint; the stream goes on from there. Exit 1 where it is not done."""
+    from lakehouse import embedded, savepoints, storage
+    from lakehouse.config.loader import load_pipeline
+    from lakehouse.lock import driver_lock, replay_lock
+
+    with embedded.borrowed() as environ:
+        model = load_pipeline(pipeline, environ)
+        place = storage.machine_root(model.root)
+        with driver_lock(storage.checkpoint_url(model.root, model.name)), replay_lock(place, model.name):
+            plan = savepoints.plan_restore(model, name)
+            if _agreed(plan, nothing_to_do=plan.nothing_to_do, yes=yes, as_json=as_json):
+                savepoints.restore(model, name)
+
+
+@savepoint_app.command("fork")
+def savepoint_fork(
+    pipeline: PipelineFile,
+    name: SavepointName,
+    into: Annotated[
+        Path, typer.Option("--into", metavar="PIPELINE", help="file of the new pipeline, with another root")
+    ],
+    *,
+    yes: Agreed = False,
+    as_json: Json = False,
+) -> None:
+    """Make an independent pipeline that begins at a savepoint. Exit 1 where it is not done."""
+    from lakehouse import embedded, savepoints, storage
+    from lakehouse.config.loader import load_pipeline
+    from lakehouse.lock import driver_lock
+
+    with embedded.borrowed() as environ:
+        model, new = load_pipeline(pipeline, environ), load_pipeline(into, environ)
+        plan = savepoints.plan_fork(model, name, new)
+        with driver_lock(storage.checkpoint_url(new.root, new.name)):
+            if _agreed(plan, yes=yes, as_json=as_json):
+                savepoints.fork(model, name, new)
+
+
+@savepoint_app.command("drop")
+def savepoint_drop(pipeline: PipelineFile, name: SavepointName, *, yes: Agreed = False) -> None:
+    """Forget a savepoint; maintenance deletes what nothing else needs. Exit 1 where it is not done."""
+    from lakehouse import savepoints
+
+    model = load(pipeline)
+    if not (yes or typer.confirm(f"forget savepoint {name}?", default=False)):
+        raise typer.Exit(1)
+    savepoints.drop(model, name)
+
+
+def _agreed(plan: Any, *, nothing_to_do: bool = False, yes: bool, as_json: bool) -> bool:  # noqa: ANN401 - any dataclass
+    """Show a plan; whether it is to be done. A script that wants JSON is not asked. Exit 1 where nobody agrees."""
+    typer.echo(json.dumps(asdict(plan) | {"done": yes and not nothing_to_do}, indent=2) if as_json else str(plan))
+    if nothing_to_do:
+        return False
+    if not (yes or (not as_json and typer.confirm("do this?", default=False))):
+        raise typer.Exit(1)
+    return True
 
 
 def _choice(

@@ -151,7 +151,7 @@ def _say(text: str) -> None:
 
 
 def _start_dashboard(path: Path, port: int, environment: Mapping[str, str], logs: Path) -> Child:
-    app = find_spec("dashboard.app")
+    app = find_spec("dashboard.serve")
     if app is None or app.origin is None:
         raise LakehouseError("the dashboard is not installed", remedy="install the project with `make setup`")
     options = ["--server.port", str(port), "--server.headless", "true"]

@@ -21,6 +21,7 @@ from lakehouse.sinks.delta_log import damaged_files, find_cover, find_head, firs
 from lakehouse.sinks.log_files import LogFiles
 from lakehouse.sinks.onepass import OnePass
 from lakehouse.sinks.replays import Replays
+from lakehouse.sinks.savepoints import kept_by_any
 from lakehouse.sinks.sink import table_problems
 from lakehouse.streaming.checkpoint import Checkpoint
 from lakehouse.streaming.resume import require_topic, starting_offsets
@@ -181,7 +182,8 @@ def _data_findings(url: str, files: LogFiles, unfinished: Batch | None) -> Itera
     for path in sorted(promised - files.data.keys() - live):
         what = f"the data file {path} of the unfinished batch is missing"
         yield Finding("error", where, what, f"{_RESTORE}; the batch cannot be finished without it")
-    orphans = files.data.keys() - live - {unquote(path) for path in files.removed()} - promised
+    saved = kept_by_any(url.removesuffix(f"/{files.name}"), files.name)
+    orphans = files.data.keys() - live - {unquote(path) for path in files.removed()} - promised - saved
     if orphans:
         size = sum(files.data[path] for path in orphans)
         what = f"{len(orphans)} files ({size:,} bytes) are named by no commit: attempts that a crash or failure ended"

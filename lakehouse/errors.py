@@ -5,6 +5,9 @@
     + SuiteError                           an expectation suite cannot be loaded or compiled
   x EnvironmentProblem           exit 2    Java or the jars are missing on this machine
   x SourceUnavailable            exit 75   Kafka cannot be reached now; trying again can help
+    + RegistryUnavailable                  the schema registry cannot be reached now
+  x StorageUnavailable           exit 75   the tables' store cannot be reached now; trying again can help
+  x StorageError                 exit 1    the tables' store refuses this program, or cannot hold tables
   x SourceError                  exit 1    the topic is not what the tables remember, or cannot be read
     + OtherTopic                           the pipeline's file names another topic than the tables do
     + TopicRecreated                       another topic stands under the name that the tables remember
@@ -20,10 +23,13 @@
     + UnknownHistory                       it holds data, and no commit says which offsets it covers
     + TableDamaged                         its log or its data files are incomplete
     + TableLost                            it is gone, or has missed batches, while the others went on
+    + SchemaChanged                        the event's fields have changed in a way that the policy refuses
   x QualityError                 exit 1    a batch does not meet an expectation that stops the pipeline
   x DeliveryError                exit 1    a receiver did not take a notification
   x ReconcileError               exit 1    topic and tables cannot be compared
   x TooStale                     exit 75   the tables are further behind than the question allows
+  x TooSlow                      exit 75   a question was not answered within the time that it had
+  x TooBusy                      exit 75   as many questions as may be at once are being answered already
 """
 
 from __future__ import annotations
@@ -79,6 +85,21 @@ class SourceUnavailable(LakehouseError):
 
     exit_code = 75
     retriable = True
+
+
+class RegistryUnavailable(SourceUnavailable):
+    """The schema registry cannot be reached now, and records may be of schemas that only it knows."""
+
+
+class StorageUnavailable(LakehouseError):
+    """The tables' store cannot be reached now. Nothing is lost; a later start goes on where the tables end."""
+
+    exit_code = 75
+    retriable = True
+
+
+class StorageError(LakehouseError):
+    """The tables' store refuses this program, has no such bucket, or cannot hold tables."""
 
 
 class SourceError(LakehouseError):
@@ -141,6 +162,10 @@ class TableLost(TableError):
     """A table is gone, or has missed batches, while the pipeline's other tables went on."""
 
 
+class SchemaChanged(TableError):
+    """The event's fields are not those that the tables were made for, and `evolution` refuses the change."""
+
+
 class QualityError(LakehouseError):
     """A batch does not meet an expectation whose `meta.stream` is `fail`. Nothing of it was committed."""
 
@@ -155,6 +180,20 @@ class ReconcileError(LakehouseError):
 
 class TooStale(LakehouseError):
     """The tables are further behind than the question allows; later they may not be."""
+
+    exit_code = 75
+    retriable = True
+
+
+class TooSlow(LakehouseError):
+    """A question was not answered within the time that it had; a narrower one may be, or the same one later."""
+
+    exit_code = 75
+    retriable = True
+
+
+class TooBusy(LakehouseError):
+    """As many questions as may be at once are being answered or wait already."""
 
     exit_code = 75
     retriable = True

@@ -14,14 +14,17 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 from confluent_kafka import IsolationLevel, KafkaError, KafkaException, TopicCollection, TopicPartition
 from confluent_kafka.admin import AdminClient
+from confluent_kafka.admin._acl import AclBinding, AclOperation, AclPermissionType
 from confluent_kafka.admin._listoffsets import OffsetSpec
+from confluent_kafka.admin._resource import ResourcePatternType, ResourceType
+from confluent_kafka.admin._scram import ScramCredentialInfo, ScramMechanism, UserScramCredentialUpsertion
 from confluent_kafka.cimpl import NewTopic
 
 from lakehouse.errors import LakehouseError, SourceError, SourceUnavailable
 from lakehouse.kafka_options import librdkafka_options
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Mapping
+    from collections.abc import Callable, Iterable, Mapping, Sequence
     from concurrent.futures import Future
 
 T = TypeVar("T")
@@ -30,6 +33,8 @@ _Spec: Any = OffsetSpec  # its constructors carry no types
 
 TIMEOUT_S = 4.0
 """Longest wait of one call, seconds. A broker that is there answers within milliseconds."""
+_ITERATIONS = 8192
+"""Rounds of SHA-512 that a stored password costs its guesser: twice Kafka's least."""
 _PAUSE_S = 0.05
 """Between two questions about a topic that is being made, whose leaders are not known everywhere yet."""
 
@@ -37,15 +42,25 @@ SILENT = logging.getLogger("lakehouse.librdkafka")
 """Takes librdkafka's own lines, which repeat what the errors here say; set its level to see them."""
 SILENT.setLevel(logging.CRITICAL)
 
-_REFUSED = frozenset(
-    {
-        KafkaError._AUTHENTICATION,  # noqa: SLF001 - librdkafka's local error codes start with an underscore
-        KafkaError._SSL,  # noqa: SLF001
-        KafkaError.SASL_AUTHENTICATION_FAILED,
-        KafkaError.TOPIC_AUTHORIZATION_FAILED,
-        KafkaError.CLUSTER_AUTHORIZATION_FAILED,
-    }
+_SEE_ACCOUNT = (
+    "check the account and its password in source.options; after a change of the password start again with the new one"
 )
+_SEE_CERTIFICATES = (
+    "check that the truststore holds the authority that signed the broker's certificate, that the certificate names"
+    " the address in source.servers and, where the broker asks for yours, that it trusts who signed that"
+)
+_REFUSED = {
+    KafkaError._AUTHENTICATION: _SEE_ACCOUNT,  # noqa: SLF001 - librdkafka's own error codes start with an underscore
+    KafkaError.SASL_AUTHENTICATION_FAILED: _SEE_ACCOUNT,
+    KafkaError._SSL: _SEE_CERTIFICATES,  # noqa: SLF001
+    KafkaError.TOPIC_AUTHORIZATION_FAILED: (
+        "let the account read the topic (Read), or for a load make and write to it (Create, Write)"
+    ),
+    KafkaError.CLUSTER_AUTHORIZATION_FAILED: (
+        "let the account write to the topic (Write), or for administration take one that may alter the cluster"
+    ),
+}
+"""Code of an answer that trying again does not mend → what does."""
 _ABSENT = frozenset(
     {KafkaError.UNKNOWN_TOPIC_OR_PART, KafkaError._UNKNOWN_TOPIC, KafkaError._UNKNOWN_PARTITION}  # noqa: SLF001
 )
@@ -115,11 +130,12 @@ def create_topic(
     admin = _connect(bootstrap, client_options)
     request = NewTopic(topic, partitions, replication_factor=replication, config=dict(config or {}))
     try:
-        _ask(lambda: _result(admin.create_topics([request], request_timeout=TIMEOUT_S)), bootstrap, topic)
+        _ask(lambda: _result(admin.create_topics([request], request_timeout=TIMEOUT_S), admin), admin, bootstrap, topic)
     except _ExistsError:
         return False
     _ask(
         lambda: _offsets_of(admin, topic, range(partitions), _Spec.latest()),
+        admin,
         bootstrap,
         topic,
         await_it=True,
@@ -136,7 +152,7 @@ def delete_topic(bootstrap: str, topic: str, *, client_options: Mapping[str, str
     """
     admin = _connect(bootstrap, client_options)
     try:
-        _ask(lambda: _result(admin.delete_topics([topic], request_timeout=TIMEOUT_S)), bootstrap, topic)
+        _ask(lambda: _result(admin.delete_topics([topic], request_timeout=TIMEOUT_S), admin), admin, bootstrap, topic)
     except _AbsentError:
         return False
     return True
@@ -212,11 +228,11 @@ def offsets(
 
 
 def _ranges(
-    admin: AdminClient, bootstrap: str, topic: str, numbers: list[int], *, committed: bool = False
+    admin: _Client, bootstrap: str, topic: str, numbers: list[int], *, committed: bool = False
 ) -> dict[int, tuple[int, int]]:
     isolation = IsolationLevel.READ_COMMITTED if committed else IsolationLevel.READ_UNCOMMITTED
     earliest, latest = (
-        _ask(partial(_offsets_of, admin, topic, numbers, spec, isolation), bootstrap, topic)
+        _ask(partial(_offsets_of, admin, topic, numbers, spec, isolation), admin, bootstrap, topic)
         for spec in (_Spec.earliest(), _Spec.latest())
     )
     return {number: (earliest[number], latest[number]) for number in numbers}
@@ -233,7 +249,48 @@ def brokers(bootstrap: str, client_options: Mapping[str, str] | None = None, *, 
     try:
         return len(admin.list_topics(timeout=timeout_s).brokers)
     except KafkaException as error:
-        raise _explain(error, bootstrap, None) from error
+        raise _explain(error, bootstrap, None, admin.refusal()) from error
+
+
+def put_password(bootstrap: str, account: str, password: str, client_options: Mapping[str, str]) -> None:
+    """Make an account for SCRAM-SHA-512, or give the one that is there another password.
+
+    Raises:
+        SourceUnavailable: no broker answers.
+        SourceError: the cluster refuses.
+    """
+    admin = _connect(bootstrap, client_options)
+    info = ScramCredentialInfo(ScramMechanism.SCRAM_SHA_512, _ITERATIONS)
+    change = UserScramCredentialUpsertion(account, info, password.encode())
+    _ask(
+        lambda: _result(admin.alter_user_scram_credentials([change], request_timeout=TIMEOUT_S), admin),
+        admin,
+        bootstrap,
+    )
+
+
+def allow(
+    bootstrap: str,
+    account: str,
+    client_options: Mapping[str, str],
+    *,
+    reads: Sequence[str] = (),
+    writes: Sequence[str] = (),
+) -> None:
+    """Let an account read topics, or make them and write to them; what it may already, it still may.
+
+    Raises:
+        SourceUnavailable: no broker answers.
+        SourceError: the cluster refuses.
+    """
+    read, write, create = AclOperation.READ, AclOperation.WRITE, AclOperation.CREATE
+    wanted = [(topic, operation) for topic in writes for operation in (create, write)]
+    wanted += [(topic, read) for topic in reads]
+    admin = _connect(bootstrap, client_options)
+    principal, literal, allowed = f"User:{account}", ResourcePatternType.LITERAL, AclPermissionType.ALLOW
+    for topic, operation in wanted:
+        rule = AclBinding(ResourceType.TOPIC, topic, literal, principal, "*", operation, allowed)
+        _ask(partial(_made, admin, rule), admin, bootstrap, topic)
 
 
 class _AbsentError(SourceError):
@@ -244,7 +301,24 @@ class _ExistsError(SourceError):
     """The topic exists already."""
 
 
-def _connect(bootstrap: str, options: Mapping[str, str] | None) -> AdminClient:
+class _Client(AdminClient):
+    """A client that remembers why it was not let in: its requests then only say that nobody answered."""
+
+    def __init__(self, settings: dict[str, Any]) -> None:
+        self._refusal: KafkaError | None = None
+        super().__init__(settings | {"error_cb": self._note}, logger=SILENT)
+
+    def refusal(self) -> KafkaError | None:
+        """The last answer that trying again does not mend."""
+        self.poll(0)
+        return self._refusal
+
+    def _note(self, error: KafkaError) -> None:
+        if is_refusal(error):
+            self._refusal = error
+
+
+def _connect(bootstrap: str, options: Mapping[str, str] | None) -> _Client:
     settings: dict[str, Any] = {
         **librdkafka_options(options or {}),
         "bootstrap.servers": bootstrap,
@@ -253,7 +327,7 @@ def _connect(bootstrap: str, options: Mapping[str, str] | None) -> AdminClient:
         "reconnect.backoff.max.ms": 500,
     }
     try:
-        return AdminClient(settings, logger=SILENT)
+        return _Client(settings)
     except KafkaException as error:
         raise SourceError(
             f"The Kafka client refuses its options: {error.args[0].str()}.",
@@ -262,9 +336,10 @@ def _connect(bootstrap: str, options: Mapping[str, str] | None) -> AdminClient:
         ) from error
 
 
-def _describe(admin: AdminClient, bootstrap: str, topic: str) -> Any:  # noqa: ANN401 - an untyped client's object
+def _describe(admin: _Client, bootstrap: str, topic: str) -> Any:  # noqa: ANN401 - an untyped client's object
     return _ask(
-        lambda: _result(admin.describe_topics(TopicCollection([topic]), request_timeout=TIMEOUT_S)),
+        lambda: _result(admin.describe_topics(TopicCollection([topic]), request_timeout=TIMEOUT_S), admin),
+        admin,
         bootstrap,
         topic,
     )
@@ -286,12 +361,25 @@ def _offsets_of(
     return {int(partition.partition): int(answer.result().offset) for partition, answer in answers.items()}
 
 
-def _result(answers: Mapping[str, Future[T]]) -> T:
+def _made(admin: _Client, rule: AclBinding) -> None:
+    _result(admin.create_acls([rule], request_timeout=TIMEOUT_S), admin)
+
+
+def _result(answers: Mapping[Any, Future[T]], admin: _Client) -> T:
+    """The one answer; a refusal of this client ends the wait for it at once."""
     (answer,) = answers.values()
-    return answer.result()
+    while True:
+        try:
+            return answer.result(_PAUSE_S)
+        except TimeoutError:
+            refusal = admin.refusal()
+            if refusal is not None:
+                raise KafkaException(refusal) from None
 
 
-def _ask(question: Callable[[], T], bootstrap: str, topic: str, *, await_it: bool = False) -> T:
+def _ask(
+    question: Callable[[], T], admin: _Client, bootstrap: str, topic: str | None = None, *, await_it: bool = False
+) -> T:
     """Ask until there is an answer, or `TIMEOUT_S` is over.
 
     Asked again is only what passes: the leaders of a new topic are known a moment later, and with `await_it` its
@@ -304,13 +392,17 @@ def _ask(question: Callable[[], T], bootstrap: str, topic: str, *, await_it: boo
             return question()
         except KafkaException as error:
             if error.args[0].code() not in passing or time.monotonic() > deadline:
-                raise _explain(error, bootstrap, topic) from error
+                raise _explain(error, bootstrap, topic, admin.refusal()) from error
         time.sleep(_PAUSE_S)
 
 
-def _explain(error: KafkaException, bootstrap: str, topic: str | None) -> LakehouseError:
+def _explain(
+    error: KafkaException, bootstrap: str, topic: str | None, refusal: KafkaError | None = None
+) -> LakehouseError:
     """The error of this project that says what librdkafka's code means to a person."""
     reason: KafkaError = error.args[0]
+    if refusal is not None and reason.code() in AWAY:
+        reason = refusal
     where = f"{bootstrap}, topic {topic}" if topic else bootstrap
     if reason.code() in _ABSENT:
         return _AbsentError(
@@ -318,12 +410,8 @@ def _explain(error: KafkaException, bootstrap: str, topic: str | None) -> Lakeho
         )
     if reason.code() == KafkaError.TOPIC_ALREADY_EXISTS:
         return _ExistsError(f"The topic {topic} exists already.", where=where)
-    if reason.code() in _REFUSED:
-        return SourceError(
-            f"Kafka refuses this client: {reason.str()}.",
-            where=where,
-            remedy="check the security options and what the account may do",
-        )
+    if is_refusal(reason):
+        return refused(reason, where)
     if reason.code() in AWAY:
         return SourceUnavailable(
             f"No Kafka broker answers at {bootstrap}.",
@@ -331,3 +419,25 @@ def _explain(error: KafkaException, bootstrap: str, topic: str | None) -> Lakeho
             remedy="start the broker (lakehouse broker start), or correct the address",
         )
     return SourceError(f"Kafka answers: {reason.str()}.", where=where, remedy="see the broker's own log")
+
+
+def is_refusal(error: KafkaError) -> bool:
+    """Whether trying again does not mend it.
+
+    A broker that does not trust a certificate lets its client in and then hangs up, which only the text tells. One that
+    dies while they shake hands is away, whatever the code says.
+    """
+    if error.code() == KafkaError._SSL and "isconnected" in error.str():  # noqa: SLF001
+        return False
+    return error.code() in _REFUSED or _is_alert(error)
+
+
+def refused(reason: KafkaError, where: str) -> SourceError:
+    """What a refusal means to a person, and what they can do."""
+    told = reason.str().rstrip(".")
+    remedy = _REFUSED.get(reason.code(), _SEE_CERTIFICATES)
+    return SourceError(f"Kafka refuses this client: {told}.", where=where, remedy=remedy)
+
+
+def _is_alert(error: KafkaError) -> bool:
+    return error.code() == KafkaError._TRANSPORT and "SSL alert number" in error.str()  # noqa: SLF001

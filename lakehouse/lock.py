@@ -1,7 +1,9 @@
 """One driver per pipeline on a machine, and one replay: file locks, which the system lets go when the process ends.
 
 The first spares two drivers on one machine the race that the chain would decide, and tells other commands that a
-driver runs. It is no part of exactly-once: between machines, and over an object store, only the chain decides.
+driver runs. It is no part of exactly-once: between machines only the chain decides.
+
+Locks lie in a folder of this machine (`storage.machine_root`), also where the tables are in a bucket.
 
 A replay runs beside a driver. Its lock makes a second one wait, which would otherwise judge in vain, and lets no table
 join the pipeline between its judgement and its plan, which names the tables.
@@ -23,14 +25,11 @@ if TYPE_CHECKING:
 
 @contextmanager
 def driver_lock(checkpoint_url: str) -> Iterator[None]:
-    """Hold the lock of the pipeline with this checkpoint; nothing is locked over an object store.
+    """Hold the lock of the pipeline with this checkpoint.
 
     Raises:
         SecondDriver: another process holds it.
     """
-    if "://" in checkpoint_url:
-        yield
-        return
     path = Path(f"{checkpoint_url}.lock")
     path.parent.mkdir(parents=True, exist_ok=True)
     with path.open("a+") as file:
@@ -51,10 +50,7 @@ def driver_lock(checkpoint_url: str) -> Iterator[None]:
 
 @contextmanager
 def replay_lock(root: str, pipeline: str) -> Iterator[None]:
-    """Hold the lock of the pipeline's replays, once nobody else does; nothing is locked over an object store."""
-    if "://" in root:
-        yield
-        return
+    """Hold the lock of the pipeline's replays, once nobody else on this machine does."""
     path = Path(f"{root}/_replays/{pipeline}.lock")
     path.parent.mkdir(parents=True, exist_ok=True)
     with path.open("a") as file:
@@ -64,11 +60,8 @@ def replay_lock(root: str, pipeline: str) -> Iterator[None]:
 
 @contextmanager
 def alert_lock(root: str, pipeline: str) -> Iterator[bool]:
-    """Try for the lock of the pipeline's alerts; whether it is held. Over an object store everyone holds it."""
-    if "://" in root:
-        yield True
-        return
-    path = Path(root).expanduser().resolve() / "_ops" / f"{pipeline}_alerts.lock"
+    """Try for the lock of the pipeline's alerts; whether it is held."""
+    path = Path(root) / "_ops" / f"{pipeline}_alerts.lock"
     path.parent.mkdir(parents=True, exist_ok=True)
     with path.open("a") as file:
         try:

@@ -6,8 +6,11 @@ import logging
 import re
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
+from urllib.parse import parse_qsl, urlsplit
 
 import orjson
+
+from lakehouse import storage
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
@@ -17,6 +20,8 @@ if TYPE_CHECKING:
 HIDDEN = "********"
 _SHORTEST = 6
 """A secret of fewer characters is a word like `true` or `plain`, which log lines have to be able to say."""
+_LONG = 16
+"""A part of an address with so many characters is no word of its service's, such as `services` or `lineage`."""
 _QUOTED = re.compile(r'"((?:[^"\\]|\\.)+)"')
 
 
@@ -76,10 +81,29 @@ def redact(text: str) -> str:
 
 
 def secrets_of(pipeline: Pipeline) -> set[str]:
-    """Every value that must not be told, and what stands in quotes inside of it, as a password in a JAAS line does."""
+    """Every value that must not be told, and the parts of it that a library may tell alone.
+
+    That is what stands in quotes inside of it, as a password in a JAAS line does, the parts of an address that can be
+    secret, and the store's credentials in the environment.
+    """
     values = {secret.get_secret_value() for secret in pipeline.source.options.values()}
-    values |= {of.url.get_secret_value() for of in pipeline.alerts.notify.values() if of.kind != "kafka"}
-    return {secret for secret in values | set(_quoted(values)) if len(secret) >= _SHORTEST}
+    urls = {of.url.get_secret_value() for of in pipeline.alerts.notify.values() if of.kind != "kafka"}
+    if pipeline.lineage.to is not None and pipeline.lineage.to.kind == "http":
+        urls.add(pipeline.lineage.to.url.get_secret_value())
+        values.add(pipeline.lineage.to.token.get_secret_value())
+    values |= storage.secrets()
+    values |= urls | set(_quoted(values)) | {part for url in urls for part in _parts(url)}
+    return {secret for secret in values if len(secret) >= _SHORTEST}
+
+
+def _parts(url: str) -> Iterator[str]:
+    """What of an address may be secret: login, path and query as wholes, and any long segment or value of them."""
+    parsed = urlsplit(url)
+    yield from filter(None, (parsed.username, parsed.password, parsed.query))
+    yield parsed.path
+    for part in (*parsed.path.split("/"), *(value for _, value in parse_qsl(parsed.query))):
+        if len(part) >= _LONG:
+            yield part
 
 
 def _quoted(values: Iterable[str]) -> Iterator[str]:

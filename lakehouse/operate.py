@@ -1,4 +1,4 @@
-"""What goes along with a running pipeline: its figures, maintenance and alerts."""
+"""What goes along with a running pipeline: its figures, maintenance, alerts and lineage."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from contextlib import closing, contextmanager
 from typing import TYPE_CHECKING
 
 from lakehouse import logs
+from lakehouse.lineage.tracer import Tracer
 from lakehouse.maintenance.background import Background, maintained
 from lakehouse.metrics.telemetry import Telemetry
 
@@ -32,8 +33,21 @@ def operated(path: Path, pipeline: Pipeline, *, as_json: bool = False) -> Iterat
         closing(Telemetry.open(pipeline)) as telemetry,
         maintained(path, pipeline, telemetry.maintained),
         alerted(path, pipeline, telemetry),
+        traced(pipeline, telemetry),
     ):
         yield telemetry
+
+
+@contextmanager
+def traced(pipeline: Pipeline, telemetry: Telemetry) -> Iterator[None]:
+    """Send OpenLineage events of the run that the body is, where the pipeline's file names a receiver."""
+    if pipeline.lineage.to is None:
+        yield
+        return
+    tracer = Tracer(pipeline, pipeline.lineage.to)
+    telemetry.tell(tracer.committed)
+    with tracer.running():
+        yield
 
 
 @contextmanager

@@ -21,6 +21,7 @@ from typing import TYPE_CHECKING
 from pyspark.sql import functions as F
 
 from lakehouse import storage
+from lakehouse.formats.values import read_values, without_spare_bytes
 from lakehouse.guard import TopicGuard
 from lakehouse.lock import driver_lock
 from lakehouse.quality.archive import Archive
@@ -31,6 +32,7 @@ from lakehouse.quality.schema_rules import require_schema
 from lakehouse.quality.suite import load_suite
 from lakehouse.quality.verdicts import is_refused, mark
 from lakehouse.schemas import RAW, silver_schema
+from lakehouse.sinks.alter import settled
 from lakehouse.sinks.observed import Watch
 from lakehouse.sinks.onepass import RESULT_DDL, OnePass
 from lakehouse.sinks.sink import Sink
@@ -38,7 +40,7 @@ from lakehouse.sources import kafka
 from lakehouse.streaming import query as streaming
 from lakehouse.streaming.checkpoint import Checkpoint
 from lakehouse.streaming.resume import starting_offsets
-from lakehouse.transforms.parse import parse_json, position, with_timeliness
+from lakehouse.transforms.parse import position, with_timeliness
 
 if TYPE_CHECKING:
     import threading
@@ -75,23 +77,20 @@ def judged_rows(records: DataFrame, pipeline: Pipeline, suite: Suite) -> DataFra
     """Kafka records → the event's fields, the raw record, and the verdict on it.
 
     Returns:
-        The fields, `_topic` … `_headers`, `_fits`, `_timely`, a bit for each rule that the row fails, and `_refused`:
-        whether it belongs into quarantine. Why is said by the one pass, in words.
+        The fields, `_topic` … `_headers`, `_fits`, `_more`, `_timely`, a bit for each rule that the row fails, and
+        `_refused`: whether it belongs into quarantine. Why is said by the one pass, in words.
     """
-    fields = {name: field.type for name, field in pipeline.source.fields.items()}
     event_time = pipeline.event_time
     rules = compile_rules(suite)
     rows = (
         records.transform(position)
-        .transform(parse_json, fields)
+        .transform(read_values, pipeline.source)
         .transform(with_timeliness, event_time=event_time.column, max_future=event_time.max_future)
         .transform(mark, rules, skip=~F.col("_fits"))
         .withColumn("_refused", ~F.col("_fits") | ~F.col("_timely") | is_refused(rules))
     )
-    if pipeline.tables.bronze:
-        return rows
-    # The raw bytes go on only with refused rows: for the others they would double what is handed to Python.
-    return rows.withColumns({name: F.when(F.col("_refused"), F.col(name)) for name, _ in RAW})
+    keep_all, rescue = pipeline.tables.bronze, pipeline.tables.rescue
+    return rows if keep_all else rows.transform(without_spare_bytes, dict(RAW), rescue=rescue)
 
 
 def run(
@@ -105,17 +104,19 @@ def run(
     """Run the pipeline until `stop` is set, or until it has caught up where its trigger is `available_now`.
 
     Raises:
-        SourceUnavailable: Kafka cannot be reached; a later call goes on without loss.
+        SourceUnavailable, StorageUnavailable: Kafka or the store is away; a later call goes on without loss.
         SecondDriver: another driver of this pipeline runs.
         LakehouseError: anything else that needs a person.
     """
     suite = load_suite(pipeline.quality.suite)
-    require_schema(suite, silver_schema(pipeline.source.fields))
     checkpoint = Checkpoint(storage.checkpoint_url(pipeline.root, pipeline.name))
     root = storage.resolve_root(pipeline.root)
-    one_pass = OnePass(root, pipeline, storage.storage_environment(), Reasons.by(suite), Wanted.by(suite))
+    pipeline, held = settled(root, pipeline)
+    require_schema(suite, silver_schema(pipeline.source.fields))
+    one_pass = OnePass(root, pipeline, storage.storage_environment(), Reasons.by(suite), Wanted.by(suite), held)
 
     with (
+        storage.explaining(root),
         driver_lock(checkpoint.url),
         closing(Sink.open(one_pass)) as sink,
         closing(Watch(root, pipeline.name, suite)) as watch,
@@ -142,9 +143,8 @@ def run(
             archive.note(whole)
             on_batch(Committed(whole, ran - began, committed - ran, watch.record(observation), observation.late))
 
-        handler = streaming.Handler(write_batch, stop)
-        where = storage.spark_url(checkpoint.url)
-        running = streaming.start(results, handler, name=pipeline.name, checkpoint=where, trigger=pipeline.trigger)
+        handler = streaming.Handler(storage.explaining(root)(write_batch), stop)
+        running = streaming.start(results, handler, checkpoint.url, name=pipeline.name, trigger=pipeline.trigger)
         on_start()
         with guard.explaining(lambda: sink.head):
             streaming.await_end(running, handler, stop, watch=guard.watch)

@@ -18,11 +18,20 @@ from deltalake.exceptions import DeltaError
 
 from lakehouse import kafka_admin, storage
 from lakehouse.chain import Former, Gap, describe, leading
-from lakehouse.errors import CheckpointError, LakehouseError, OtherTopic, SourceError, TableDamaged, TableLost
+from lakehouse.errors import (
+    CheckpointError,
+    LakehouseError,
+    OtherTopic,
+    SourceError,
+    TableDamaged,
+    TableError,
+    TableLost,
+)
 from lakehouse.sinks.delta_log import TableLog, commit_path, find_cover, find_head, table_exists
 from lakehouse.sinks.log_files import LogFiles
 from lakehouse.sinks.onepass import OnePass
 from lakehouse.sinks.replays import Replays
+from lakehouse.sinks.restores import Restores
 from lakehouse.sinks.sink import Sink, latest_ingestion, table_problems
 from lakehouse.streaming.checkpoint import Checkpoint
 from lakehouse.streaming.resume import expired, require_same_topic, require_topic, starting_offsets, truncated
@@ -56,7 +65,7 @@ class Step:
         kind: which.
         reason: what was found.
         action: what is done about it.
-        paths: what is moved aside, relative to the root.
+        paths: what is moved aside, relative to the root, or to this machine's part of it.
         table: the table it is about, where it is about one.
     """
 
@@ -128,6 +137,12 @@ def make_plan(pipeline: Pipeline) -> Plan:
         LakehouseError: what was found is nothing that a recovery can mend; the message says who can.
     """
     one_pass = _one_pass(pipeline)
+    if unfinished := Restores(one_pass.root, pipeline.name).pending():
+        raise TableError(
+            f"the restore of savepoint {unfinished.savepoint} was decided and is not in every table yet",
+            where=f"pipeline {pipeline.name}",
+            remedy="start the pipeline: it finishes the restore before anything else",
+        )
     repairs, heads, broken = _tables(one_pass)
     last = leading(heads.values())
     if last is not None:
@@ -166,7 +181,7 @@ def carry_out(pipeline: Pipeline, plan: Plan) -> None:
     aside = f"{SET_ASIDE}/{datetime.now(UTC):%Y%m%dT%H%M%S.%fZ}"
     for step in plan.steps:
         for path in step.paths:
-            storage.move(one_pass.root, path, f"{aside}/{path}")
+            storage.move(_place_of(step, one_pass.root), path, f"{aside}/{path}")
     sink = Sink.open(
         one_pass, joining=[step.table for step in plan.steps if step.kind == "rejoin_table" and step.table]
     )
@@ -175,6 +190,11 @@ def carry_out(pipeline: Pipeline, plan: Plan) -> None:
             _acknowledge(sink, one_pass.root, plan, plan.acknowledgement)
     finally:
         sink.close()
+
+
+def _place_of(step: Step, root: str) -> str:
+    """What a step's paths are relative to: the checkpoint is on this machine, also where the tables are not."""
+    return storage.machine_root(root) if step.kind == "set_checkpoint_aside" else root
 
 
 def _acknowledge(sink: Sink, root: str, plan: Plan, new: Acknowledgement) -> None:

@@ -27,6 +27,7 @@ from lakehouse.quality.reasons import Reasons
 from lakehouse.quality.suite import load_suite
 from lakehouse.schemas import LINEAGE, quarantine_schema
 from lakehouse.serving.grid import render_grid
+from lakehouse.sinks.alter import settled
 from lakehouse.sinks.delta_log import find_head, require_columns
 from lakehouse.sinks.onepass import RESULT_DDL, OnePass
 from lakehouse.sinks.replays import OUTCOMES, Plan, Replays, open_table, positions, read_parquet
@@ -170,18 +171,21 @@ def replay(
 
     Raises:
         TableError: a table is missing, damaged, or without the columns of replays.
+        SchemaChanged: the event's fields have changed in a way that the pipeline's file refuses.
         SuiteError: the suite does not fit the event's fields.
     """
     began = time.perf_counter()
     replay_id = replay_id or f"{datetime.now(UTC):%Y%m%dT%H%M%S}-{uuid.uuid4().hex[:6]}"
     root = storage.resolve_root(pipeline.root)
+    on_tables = settled(root, pipeline)
+    pipeline = on_tables.pipeline
     replays = Replays(root, pipeline)
     while True:
         number = replays.finish()
         if done := next((plan for plan in replays.plans() if plan.id == replay_id), None):
             return Replay(pipeline.name, replay_id, "already replayed", done.accepted, done.refused)
         token = str(uuid.uuid4())
-        one_pass = _staged_pass(pipeline, replays.stage(token))
+        one_pass = replace(_staged_pass(pipeline, replays.stage(token)), held=on_tables.held)
         one_pass = replace(one_pass, not_before=_mark(root, one_pass))
         chosen = [*quarantine.read(pipeline, choice)]
         if not chosen:
@@ -222,26 +226,24 @@ class SparkJudge:
 
     Args:
         session: makes the session when there is something to judge.
-        pipeline: whose contract and rules.
         suite: the suite as it is now.
     """
 
-    def __init__(self, session: Callable[[], SparkSession], pipeline: Pipeline, suite: Suite) -> None:
+    def __init__(self, session: Callable[[], SparkSession], suite: Suite) -> None:
         self._session = session
-        self._pipeline = pipeline
         self._suite = suite
 
     @classmethod
     def of(cls, session: Callable[[], SparkSession], pipeline: Pipeline) -> tuple[SparkJudge, Suite]:
         """The judge by the pipeline's own suite, and that suite."""
         suite = load_suite(pipeline.quality.suite)
-        return cls(session, pipeline, suite), suite
+        return cls(session, suite), suite
 
     def __call__(self, records: pa.Table, one_pass: OnePass, /) -> Iterable[Answer]:
         """The answers of `one_pass` over `records`."""
         frame = self._session().createDataFrame(records)
         one_pass = replace(one_pass, reasons=Reasons.by(self._suite))
-        return judged_rows(frame, self._pipeline, self._suite).mapInArrow(one_pass, RESULT_DDL).collect()
+        return judged_rows(frame, one_pass.pipeline, self._suite).mapInArrow(one_pass, RESULT_DDL).collect()
 
 
 def _mark(root: str, one_pass: OnePass) -> int:

@@ -11,6 +11,7 @@ import orjson
 import typer
 
 from lakehouse import pipeline as flow
+from lakehouse.errors import SourceUnavailable
 from lakehouse.session import ended_session
 from lakehouse.streaming.query import retry_while_unavailable
 
@@ -21,7 +22,7 @@ if TYPE_CHECKING:
 
     from lakehouse.chain import Batch
     from lakehouse.config.models import Pipeline
-    from lakehouse.errors import SourceUnavailable
+    from lakehouse.errors import StorageUnavailable
     from lakehouse.metrics.telemetry import Telemetry
 
 _REPORT_EVERY_S = 5.0
@@ -55,8 +56,9 @@ def run(
         telemetry.committed(batch.batch, batch.outcomes, batch.late, batch.job_s, batch.commit_s)
         say.committed(batch)
 
-    def waiting(error: SourceUnavailable, wait_s: float) -> None:
-        telemetry.waiting()
+    def waiting(error: SourceUnavailable | StorageUnavailable, wait_s: float) -> None:
+        if isinstance(error, SourceUnavailable):
+            telemetry.waiting()
         say.waiting(error, wait_s)
 
     def attempt() -> None:
@@ -110,8 +112,8 @@ class TextLines:
         share = refused / max(1, silver + refused)
         return f"{(silver + refused) / elapsed_s:,.0f} events/s, {share:.1%} quarantined, batch {took_ms:.0f} ms{age}"
 
-    def waiting(self, error: SourceUnavailable, wait_s: float) -> None:
-        """Kafka is away."""
+    def waiting(self, error: SourceUnavailable | StorageUnavailable, wait_s: float) -> None:
+        """Kafka is away, or the tables' store."""
         typer.echo(f"{time.strftime('%H:%M:%S')}  {error.what}; trying again in {wait_s:.0f} s", err=True)
 
     def stopped(self) -> None:
@@ -142,8 +144,8 @@ class JsonLines:
             oldest_ms=None if (age := oldest_age_s(batch.batch, time.time())) is None else round(1_000 * age, 1),
         )
 
-    def waiting(self, error: SourceUnavailable, wait_s: float) -> None:
-        """Kafka is away."""
+    def waiting(self, error: SourceUnavailable | StorageUnavailable, wait_s: float) -> None:
+        """Kafka is away, or the tables' store."""
         self._print(event="waiting", reason=error.what, retry_in_s=wait_s)
 
     def stopped(self) -> None:

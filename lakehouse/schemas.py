@@ -82,8 +82,17 @@ LINEAGE = pa.struct(
 """Where a replayed row of silver comes from: what let it in, and all that quarantine knew of it, bytes included."""
 
 REPLAY_COLUMNS = ("_replayed_from", "_attempts")
-"""Columns that only a replay fills. Files without them are whole, and a table that lacks one is given it."""
+"""Columns that only a replay fills."""
+RESCUED = "_rescued_data"
+"""Column of silver: what an event holds beyond the contract's fields, as a JSON object; null where that is nothing."""
+SPARSE_COLUMNS = (*REPLAY_COLUMNS, RESCUED)
+"""Columns that few rows fill. Files without them are whole, and a table that lacks one is given it."""
 
+MOMENTS = pa.struct([("values", pa.int64()), ("mean", pa.float64()), ("m2", pa.float64())])
+"""What a mean and a variance are made of: `m2` is the sum of the squared deviations from the mean. With no value all
+three are 0."""
+MERGE_KEY = "lakehouse.merge"
+"""Key of a gold column's metadata: how its partials become one, for readers that do not know the pipeline's file."""
 
 _DEVIATIONS = 2
 """Standard deviations of the stated error of a distinct count: 95 %."""
@@ -95,10 +104,23 @@ def bronze_schema() -> pa.Schema:
 
 
 def silver_schema(fields: dict[str, EventField]) -> pa.Schema:
-    """The event's own fields, where it stood in Kafka, the warnings it carries, and its way through quarantine."""
-    event = [(name, ARROW_TYPES[field.type]) for name, field in fields.items()]
+    """The event's own fields, where it stood in Kafka, the warnings it carries, its way through quarantine, the rest.
+
+    A field's metadata says what the contract says of it: Delta's schema and the files show it to any reader.
+    """
+    event = [
+        pa.field(name, ARROW_TYPES[field.type], nullable=not field.required, metadata=_contract(field))
+        for name, field in fields.items()
+    ]
     judged = [("_ingested_at", TIMESTAMP), ("_warnings", pa.list_(VERDICT)), ("_replayed_from", LINEAGE)]
-    return pa.schema([*event, *KAFKA_POSITION, *judged])
+    return pa.schema([*event, *KAFKA_POSITION, *judged, (RESCUED, pa.string())])
+
+
+def _contract(field: EventField) -> dict[str, str]:
+    """Metadata of an event's field; `comment` is what SQL engines show."""
+    return ({"comment": field.description} if field.description else {}) | (
+        {"lakehouse.pii": "true"} if field.pii else {}
+    )
 
 
 def quarantine_schema() -> pa.Schema:
@@ -127,25 +149,45 @@ def gold_schema(rollup: Rollup, fields: dict[str, EventField]) -> pa.Schema:
     )
 
 
+def wide(schema: pa.Schema) -> pa.Schema:
+    """With the widest whole numbers: those of a table may have become wider than a reader of before knows."""
+    return pa.schema([field.with_type(pa.int64()) if field.type == pa.int32() else field for field in schema])
+
+
 def _described(metric: AnyMetric) -> dict[str, str]:
-    """Metadata of a metric's field; `comment` is what SQL engines show."""
+    """Metadata of a metric's field: what it is (`comment`, as SQL engines show it), how exact, and how it merges."""
     match metric.type:
+        case "distinct" if metric.sketch == "bitmap":
+            return {"comment": "bitmap of values from 0 to 32767, exact", MERGE_KEY: "bitmap"}
+        case "distinct" if metric.sketch == "theta":
+            error, merge = _DEVIATIONS / (2**metric.lg_k - 1) ** 0.5, "theta"
+            sketch = f"Theta sketch, lg_k {metric.lg_k}: merged counts are within {error:.2%} with 95 % confidence"
+        case "top":
+            error, merge = datasketches.frequent_strings_sketch.get_epsilon_for_lg_size(metric.lg_k), "top"
+            sketch = (
+                f"frequent-items sketch, lg_k {metric.lg_k}: a count is within {error:.2%} of all events, for certain"
+            )
+        case "mean" | "variance":
+            return {
+                "comment": "number, mean and squared deviations of the values, in double precision",
+                MERGE_KEY: "moments",
+            }
         case "distinct":
             bounds = (
                 abs(datasketches.hll_sketch.get_rel_err(upper, True, metric.lg_k, _DEVIATIONS))
                 for upper in (True, False)
             )
-            error = max(bounds)
+            error, merge = max(bounds), "hll"
             sketch = f"HLL sketch, lg_k {metric.lg_k}: merged counts are within {error:.2%} with 95 % confidence"
         case "quantiles":
             # Of one rank, not of the mass between two.
-            error = datasketches.kll_doubles_sketch.get_normalized_rank_error(metric.k, False)
+            error, merge = datasketches.kll_doubles_sketch.get_normalized_rank_error(metric.k, False), "kll"
             sketch = f"KLL sketch, k {metric.k}: the rank of a quantile is within {error:.2%} with 99 % confidence"
         case "sum":
-            return {"comment": "sum, in double precision"}
+            return {"comment": "sum, in double precision", MERGE_KEY: "sum"}
         case "count" | "min" | "max":
-            return {"comment": f"{metric.type}, exact"}
-    return {"comment": f"DataSketches {sketch}", "lakehouse.error": f"{error:.6f}"}
+            return {"comment": f"{metric.type}, exact", MERGE_KEY: "sum" if metric.type == "count" else metric.type}
+    return {"comment": f"DataSketches {sketch}", "lakehouse.error": f"{error:.6f}", MERGE_KEY: merge}
 
 
 def metric_type(metric: AnyMetric) -> pa.DataType:
@@ -155,7 +197,9 @@ def metric_type(metric: AnyMetric) -> pa.DataType:
             return pa.int64()
         case "sum" | "min" | "max":
             return pa.float64()
-        case "quantiles" | "distinct":
+        case "mean" | "variance":
+            return MOMENTS
+        case "quantiles" | "distinct" | "top":
             return pa.binary()
 
 
@@ -195,6 +239,8 @@ OPS_SCHEMA = pa.schema(
         ("memory_bytes", _COUNTS),
         ("files", _COUNTS),
         ("log_files", _COUNTS),
+        ("ahead_seconds", pa.float64()),
+        ("maintained", TIMESTAMP),
     ]
 )
 """A micro-batch, or a look at a pipeline that has none: then `query_id` to `newest_event` are null. See

@@ -24,6 +24,9 @@ _JVM_END_S = 60.0
 """Within which a JVM ends; the one that writes its class archive takes 5 to 15 s."""
 _LOG4J = Path(__file__).with_name("log4j2.properties")
 
+SECRET_NAMES = r"(?i)secret|password|passwd|token|access[.]?key|jaas|credential|keystore[.]key"  # noqa: S105 - names
+"""Names of settings and options whose values are secret, for Spark."""
+
 STREAMING = {
     "spark.sql.session.timeZone": "UTC",
     # Re-optimising tiny micro-batches at run time costs more than it can win.
@@ -41,6 +44,9 @@ STREAMING = {
     # Every micro-batch's plan is written out as text for a UI that nobody looks at: the shortest form is enough.
     "spark.sql.ui.explainMode": "simple",
     "spark.sql.maxPlanStringLength": "256",
+    # What Spark shows as stars wherever it shows settings or the options of a source: Kafka's logins among them.
+    "spark.redaction.regex": SECRET_NAMES,
+    "spark.sql.redaction.options.regex": f"{SECRET_NAMES}|(?i)url",
     # Python workers stay alive between micro-batches.
     "spark.python.worker.reuse": "true",
     # Rows go to Python in batches that are full at either bound; by rows alone, 50 000 large ones are gigabytes.

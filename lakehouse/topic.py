@@ -9,15 +9,22 @@ from typing import TYPE_CHECKING, Any
 from confluent_kafka import Consumer, KafkaError, KafkaException, TopicPartition
 
 from lakehouse.errors import SourceUnavailable
+from lakehouse.kafka_admin import SILENT, is_refusal, refused
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping, Sequence
+    from collections.abc import Iterable, Iterator, Mapping, Sequence
 
     from confluent_kafka import Message
 
 _CHUNK = 10_000
 _WAIT_S = 0.2
 """A call returns when its chunk is full or this is over; the last chunk of a range is never full."""
+_HARMLESS = frozenset(
+    {
+        KafkaError._PARTITION_EOF,  # noqa: SLF001 - its only name
+        KafkaError.GROUP_AUTHORIZATION_FAILED,  # the client looks its group up by itself; nothing here uses one
+    }
+)
 _SILENCE_S = 20.0
 """A broker that hands out nothing for this long is taken for gone; a fetch waits half a second at most."""
 
@@ -74,7 +81,9 @@ def read_messages(
 
     Raises:
         SourceUnavailable: where the broker stops answering.
+        SourceError: where it refuses this client.
     """
+    refusals: list[KafkaError] = []
     consumer = Consumer(
         {
             "bootstrap.servers": servers,
@@ -85,8 +94,10 @@ def read_messages(
             # Tells when a partition is read to its end, which gaps at the end would otherwise hide.
             "enable.partition.eof": True,
             "fetch.wait.max.ms": 100,
+            "error_cb": lambda error: refusals.append(error) if is_refusal(error) else None,
             **(client_options or {}),
-        }
+        },
+        logger=SILENT,
     )
     open_partitions = {partition for partition in end if start.get(partition, 0) < end[partition]}
     consumer.assign([TopicPartition(topic, partition, start.get(partition, 0)) for partition in open_partitions])
@@ -94,6 +105,7 @@ def read_messages(
         heard = time.monotonic()
         while open_partitions:
             messages = consumer.consume(_CHUNK, timeout=_WAIT_S)
+            _require_service([*refusals, *(message.error() for message in messages)], servers, topic)
             if messages:
                 heard = time.monotonic()
             elif time.monotonic() - heard > _SILENCE_S:
@@ -104,15 +116,23 @@ def read_messages(
                 )
             for message in messages:
                 partition, offset, error = message.partition(), message.offset(), message.error()
-                if error is not None and error.code() != KafkaError._PARTITION_EOF:  # noqa: SLF001 - its only name
-                    raise SourceUnavailable(f"Kafka at {servers} failed: {error.str()}", where=f"topic {topic}")
                 if partition is None or offset is None or partition not in open_partitions:
                     continue
                 if error is None and offset < end[partition]:
                     yield message
-                if error is not None or offset + 1 >= end[partition]:
+                at_end = error is not None and error.code() == KafkaError._PARTITION_EOF  # noqa: SLF001 - its only name
+                if at_end or offset + 1 >= end[partition]:
                     open_partitions.discard(partition)
     except KafkaException as error:
         raise SourceUnavailable(f"Kafka at {servers} failed: {error}", where=f"topic {topic}") from error
     finally:
         consumer.close()
+
+
+def _require_service(errors: Iterable[KafkaError | None], servers: str, topic: str) -> None:
+    for error in errors:
+        if error is None or error.code() in _HARMLESS:
+            continue
+        if is_refusal(error):
+            raise refused(error, f"{servers}, topic {topic}")
+        raise SourceUnavailable(f"Kafka at {servers} failed: {error.str()}", where=f"topic {topic}")

@@ -8,14 +8,22 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
+from deltalake import DeltaTable
+from deltalake.exceptions import DeltaError
+
 from lakehouse import kafka_admin
 from lakehouse.config.loader import load_pipeline
-from lakehouse.errors import LakehouseError, SourceUnavailable
+from lakehouse.errors import LakehouseError, SourceUnavailable, StorageUnavailable, TableDamaged
+from lakehouse.evolution import require_additive
+from lakehouse.formats.decode import connect
 from lakehouse.kafka_options import librdkafka_options
 from lakehouse.quality.schema_rules import require_schema
 from lakehouse.quality.suite import check_columns, load_suite
 from lakehouse.schemas import silver_schema
-from lakehouse.serving.tables import usable_root
+from lakehouse.serving.tables import first_line, usable_root
+from lakehouse.sinks.alter import settled
+from lakehouse.sinks.delta_log import table_exists
+from lakehouse.storage import is_remote, require_reachable, resolve_root
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -78,16 +86,16 @@ def validate_pipeline(
 
     checks = [_run("pipeline file", load)]
     if not found:
-        later = ("suite", "root", "Kafka options", "topic")
+        later = ("suite", "root", "fields", "Kafka options", "topic")
         skipped = [Check(name, "skipped", "the pipeline file has to be right first") for name in later]
         return ValidationReport(str(path), (*checks, *skipped))
     pipeline = found[0]
-    checks += [
-        _run("suite", lambda: _check_suite(pipeline)),
-        _check_root(pipeline.root),
-        _run("Kafka options", lambda: _check_options(pipeline.source)),
-    ]
-    checks.append(_check_topic(pipeline.source, online=online, require_broker=require_broker, before=checks[-1]))
+    root = _check_root(pipeline.root)
+    options = _run("Kafka options", lambda: _check_options(pipeline.source))
+    checks += [_run("suite", lambda: _check_suite(pipeline)), root, _check_tables(pipeline, root), options]
+    if pipeline.source.registry is not None:
+        checks.append(_check_registry(pipeline.source, online=online))
+    checks.append(_check_topic(pipeline.source, online=online, require_broker=require_broker, before=options))
     return ValidationReport(str(path), tuple(checks))
 
 
@@ -113,14 +121,39 @@ def _check_suite(pipeline: Pipeline) -> str:
     return f"{suite.name}: {rows} expectations judge rows, {len(suite.report_only)} only the report"
 
 
+def _check_tables(pipeline: Pipeline, root: Check) -> Check:
+    if root.status != "ok":
+        return Check("fields", "skipped", "the tables cannot be looked at")
+    return _run("fields", lambda: _check_fields(pipeline))
+
+
+def _check_fields(pipeline: Pipeline) -> str:
+    """What the next start does to silver where the event's fields have changed since it was made."""
+    root, name = resolve_root(pipeline.root), f"silver/{pipeline.name}"
+    asked, held = settled(root, pipeline)
+    if not table_exists(f"{root}/{name}"):
+        return "no table yet"
+    try:
+        columns = DeltaTable(f"{root}/{name}").schema()
+    except (DeltaError, OSError) as error:
+        raise TableDamaged(
+            f"the table's log cannot be read: {first_line(error)}",
+            where=f"table {name}",
+            remedy="`lakehouse doctor` says which file is damaged and what to do",
+        ) from error
+    found = require_additive(name, columns, silver_schema(asked.source.fields), asked)
+    told = [*map(str, found), *(f"{field} is read as before: {why}" for field, why in held.items())]
+    return f"the next start changes {name}: {'; '.join(told)}" if told else f"as {name} has them"
+
+
 def _check_root(root: str) -> Check:
     """A local root or the nearest folder above it has to be writable; nothing is made."""
     try:
         place = usable_root(root)
     except LakehouseError as error:
         return Check("root", "error", str(error))
-    if place.startswith("s3://"):
-        return Check("root", "skipped", f"{place}: whether it can be written shows at the first start")
+    if is_remote(place):
+        return _check_bucket(place)
     existing = Path(place)
     while not existing.exists():
         existing = existing.parent
@@ -129,6 +162,17 @@ def _check_root(root: str) -> Check:
     if not os.access(existing, os.W_OK | os.X_OK):
         return _root_error(place, f"{existing} cannot be written", "change its rights, or set another root")
     return Check("root", "ok", place if existing == Path(place) else f"{place} can be made in {existing}")
+
+
+def _check_bucket(place: str) -> Check:
+    """A bucket has to answer; nothing is put, so that whether it can be written shows at the first start."""
+    try:
+        require_reachable(place)
+    except StorageUnavailable as error:
+        return Check("root", "skipped", str(error))
+    except LakehouseError as error:
+        return Check("root", "error", str(error))
+    return Check("root", "ok", f"{place} answers; whether it can be written shows at the first start")
 
 
 def _root_error(place: str, what: str, remedy: str) -> Check:
@@ -142,6 +186,18 @@ def _plain_options(source: Source) -> dict[str, str]:
 def _check_options(source: Source) -> str:
     librdkafka_options(_plain_options(source))
     return ", ".join(sorted(source.options)) or "none"
+
+
+def _check_registry(source: Source, *, online: bool) -> Check:
+    if not online:
+        return Check("registry", "skipped", "not asked for")
+
+    def look() -> str:
+        registry = connect(source)
+        registry.require()
+        return f"{source.format} by the schemas of {registry.url}"
+
+    return _run("registry", look)
 
 
 def _check_topic(source: Source, *, online: bool, require_broker: bool, before: Check) -> Check:

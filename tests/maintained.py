@@ -17,7 +17,7 @@ from lakehouse.config.models import Pipeline
 from lakehouse.maintenance.run import Maintainer, TableReport
 from lakehouse.rollups.merge import coarsen, merge_partials
 from lakehouse.rollups.partials import aggregate
-from lakehouse.schemas import REPLAY_COLUMNS, TIMESTAMP, gold_schema, quarantine_schema, silver_schema
+from lakehouse.schemas import SPARSE_COLUMNS, TIMESTAMP, gold_schema, quarantine_schema, silver_schema
 from lakehouse.serving.history import grains_of, open_history, read_rows
 from lakehouse.sinks import delta_log, files
 from lakehouse.sinks.files import write_file
@@ -58,7 +58,7 @@ def events(first: int, count: int, *, at_s: float, late: int = 0) -> pa.Table:
     numbers = range(first, first + count)
     times = [int((at_s - (120 if index < late else 0)) * 1e6) + 7 * index for index in range(count)]
     whole = silver_schema(small_pipeline(Path("/nowhere")).source.fields)
-    schema = pa.schema([field for field in whole if field.name not in REPLAY_COLUMNS])  # as the stream writes it
+    schema = pa.schema([field for field in whole if field.name not in SPARSE_COLUMNS])  # as the stream writes it
     return pa.table(
         {
             "id": [f"e{number}" for number in numbers],
@@ -86,13 +86,14 @@ class Stream:
     changes: dict[str, Any] = field(default_factory=dict)
     grains: tuple[str, ...] = ("1s",)
     retention: list[dict[str, str]] = field(default_factory=list)
+    metrics: list[dict[str, Any]] = field(default_factory=list)
     sent: int = 0
     batches: int = 0
 
     def __post_init__(self) -> None:
         settings = {"retention": "5m", "min_age": "10s", "checkpoint_every": 10, **self.changes}
         self.pipeline: Pipeline = small_pipeline(
-            self.root, grains=self.grains, maintenance=settings, retention=self.retention
+            self.root, grains=self.grains, more=self.metrics, maintenance=settings, retention=self.retention
         )
         self.one_pass = OnePass(str(self.root), self.pipeline, {})
         self.rollup = self.pipeline.rollups["by_page"]

@@ -19,8 +19,23 @@ from lakehouse.sinks.sink import Answer
 SUITE = Path(__file__).parent.parent / "expectations" / "feature_events.json"
 
 
-def small_pipeline(root: Path, *, grains: Sequence[str] = ("1s",), **changes: Any) -> Pipeline:
-    """A pipeline `clicks` under `root`, its rollup of these grains; `changes` replace whole top-level keys."""
+MORE_METRICS: list[dict[str, Any]] = [
+    {"name": "ms_mean", "type": "mean", "column": "ms"},
+    {"name": "ms_variance", "type": "variance", "column": "ms", "where": {"status": "ok"}},
+    {"name": "users_theta", "type": "distinct", "column": "user", "sketch": "theta"},
+    {"name": "users_bits", "type": "distinct", "column": "user", "sketch": "bitmap"},
+    {"name": "ids_top", "type": "top", "column": "id"},
+]
+"""Metrics of the other types, for `small_pipeline`."""
+
+
+def small_pipeline(
+    root: Path | str, *, grains: Sequence[str] = ("1s",), more: Sequence[dict[str, Any]] = (), **changes: Any
+) -> Pipeline:
+    """A pipeline `clicks` under `root`; its rollup has these grains, and `more` metrics beside the common ones.
+
+    `changes` replace whole top-level keys.
+    """
     raw: dict[str, Any] = {
         "name": "clicks",
         "root": str(root),
@@ -49,6 +64,7 @@ def small_pipeline(root: Path, *, grains: Sequence[str] = ("1s",), **changes: An
                     {"name": "ms_max", "type": "max", "column": "ms"},
                     {"name": "ms_kll", "type": "quantiles", "column": "ms"},
                     {"name": "users_hll", "type": "distinct", "column": "user"},
+                    *more,
                 ],
             }
         },

@@ -177,7 +177,7 @@ class World:
         patches.set(kafka_admin, "topic_id", lambda *_: self.topic_id)
         patches.set(flow.kafka, "read_stream", lambda _spark, _source, _partitions, starting: starting)
         patches.set(flow, "judged_rows", lambda starting, *_: _Frame(self, starting))
-        patches.set(flow.streaming, "start", lambda results, handler, **_: (results, handler))
+        patches.set(flow.streaming, "start", lambda results, handler, *_, **__: (results, handler))
         patches.set(flow.streaming, "await_end", lambda running, *_, watch: _Engine(self, *running).run(watch))
 
 

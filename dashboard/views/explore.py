@@ -25,6 +25,7 @@ from lakehouse.serving.questions import label
 from lakehouse.serving.sql import query
 
 if TYPE_CHECKING:
+    from dashboard.alarms import Alarms
     from dashboard.feed import Feed
     from dashboard.frame import Frame
     from lakehouse.config.models import Pipeline
@@ -42,9 +43,9 @@ MAX_URL_VALUES = 50
 _LONGEST_URL = 200
 
 
-def show(pipeline: Pipeline, feeds: tuple[Feed, ...], frame: Frame) -> None:
+def show(pipeline: Pipeline, feeds: tuple[Feed, ...], frame: Frame, alarms: Alarms) -> None:
     """Draw the page. All that is chosen lives in the URL."""
-    frame.head(TITLE, "any question to the rollups")
+    frame.head(TITLE, "any question to the rollups", alarms)
     by_rollup = {feed.rollup: feed for feed in feeds}
     with st.container(key="bar", horizontal=True, vertical_alignment="bottom"):
         name = st.segmented_control(

@@ -1,36 +1,51 @@
-"""The live page: filters in the URL, a board that refreshes by itself, a badge that goes on ageing."""
+"""The live page: what is chosen lives in the URL, the board refreshes by itself, the badge goes on ageing."""
 
 from __future__ import annotations
 
 import time
 from dataclasses import dataclass
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import streamlit as st
+from streamlit.runtime.scriptrunner import get_script_run_ctx
 
 from dashboard import charts, components
 from lakehouse.serving.questions import Question, label
 
 if TYPE_CHECKING:
+    from dashboard.alarms import Alarms
     from dashboard.feed import Feed
     from dashboard.frame import Frame
+    from dashboard.pace import Pace
     from lakehouse.serving.snapshot import Snapshot
 
-RANGES = {"1m": 1, "5m": 5, "15m": 15, "60m": 60}
 REFRESH = {"250ms": 0.25, "500ms": 0.5, "1s": 1.0, "5s": 5.0}
-BADGE_EVERY_S = 1.0
-"""The page ages the badge on by itself between these, and takes each board's newest event at once."""
 MAX_URL_VALUES = 50
 """Values of one filter taken from the URL, which anyone can write."""
+_FROM, _TO = "from", "to"
+"""In the URL, of a zoom: seconds since 1970 UTC."""
+_LAST_SECOND = 253_402_300_800
+"""The year 10000."""
 
 
 @dataclass(frozen=True, slots=True)
 class Controls:
-    """What the viewer has chosen."""
+    """What the viewer has chosen; no question where the range that they zoomed to is held no longer."""
 
-    question: Question
+    question: Question | None
     refresh_s: float
     paused: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Live:
+    """A rollup's page: its feed, and what it shares with all pages."""
+
+    feed: Feed
+    frame: Frame
+    alarms: Alarms
+    pace: Pace
 
 
 def titles(feeds: tuple[Feed, ...]) -> list[str]:
@@ -38,18 +53,17 @@ def titles(feeds: tuple[Feed, ...]) -> list[str]:
     return ["Live"] if len(feeds) == 1 else [f"Live {feed.rollup.replace('_', ' ')}" for feed in feeds]
 
 
-def show(feed: Feed, frame: Frame, title: str) -> None:
+def show(page: Live, title: str) -> None:
     """Draw the page of one hot table."""
-    snapshot = feed.follower.snapshot
-    badge = frame.head(title, f"gold/{feed.table}")
-    controls = _controls(snapshot)
+    snapshot = page.feed.follower.snapshot
+    page.frame.head(title, f"gold/{page.feed.table}")
+    controls = _controls(page.feed, snapshot)
     if controls.paused:
-        st.session_state.setdefault("held", (feed.follower.snapshot, _now_ms()))
+        st.session_state.setdefault("held", (page.feed.follower.snapshot, _now_ms()))
     else:
         st.session_state.pop("held", None)
-    with badge:
-        st.fragment(_badge, run_every=BADGE_EVERY_S)(feed, controls)
-    st.fragment(_board, run_every=None if controls.paused else controls.refresh_s)(feed, frame.config, controls)
+    every_s = page.pace.interval(controls.refresh_s)
+    st.fragment(_board, run_every=None if controls.paused else every_s)(page, controls, every_s)
 
 
 def refuse(message: str) -> None:
@@ -58,27 +72,46 @@ def refuse(message: str) -> None:
     st.code(message, language=None, wrap_lines=True)
 
 
-def _controls(snapshot: Snapshot) -> Controls:
+def _controls(feed: Feed, snapshot: Snapshot) -> Controls:
     dimensions = snapshot.shape.dimensions
     with st.container(key="bar", horizontal=True, vertical_alignment="bottom"):
-        minutes = st.segmented_control(
-            "Range", list(RANGES), default="5m", required=True, key="range", bind="query-params"
+        span = st.segmented_control(
+            "Range",
+            list(feed.scale.ranges),
+            default=feed.scale.usual,
+            required=True,
+            key="range",
+            bind="query-params",
+            on_change=_unzoom,
         )
         filters = tuple(_filter(snapshot, index, name) for index, name in enumerate(dimensions))
-        split = st.segmented_control(
-            "Split",
-            ["none", *dimensions],
-            default=dimensions[0],
-            required=True,
-            key="split",
-            bind="query-params",
-        )
+        split = "none"
+        if feed.layout.wanted.stacks:
+            split = st.segmented_control(
+                "Split",
+                ["none", *dimensions],
+                default=dimensions[0],
+                required=True,
+                key="split",
+                bind="query-params",
+            )
         refresh = st.segmented_control(
             "Refresh", list(REFRESH), default="250ms", required=True, key="refresh", bind="query-params"
         )
-        paused = st.toggle("Pause", key="pause", bind="query-params", help="P pauses, 1 to 4 choose the range")
-    question = Question(RANGES[minutes], filters, None if split == "none" else split)
-    return Controls(question, REFRESH[refresh], bool(paused))
+        paused = st.toggle("Pause", key="pause", bind="query-params", help="`?` shows the keys of this page")
+    asked = Question(feed.scale.ranges[span], filters, None if split == "none" else split)
+    return Controls(_zoomed(feed, asked), REFRESH[refresh], bool(paused))
+
+
+def _zoomed(feed: Feed, asked: Question) -> Question | None:
+    """The question over the range in the URL, where there is one; None where that is held no longer."""
+    ends = [st.query_params.get(name, "") for name in (_FROM, _TO)]
+    if not all(end.isdecimal() and int(end) < _LAST_SECOND for end in ends):
+        return asked
+    zoom = feed.scale.zoomed(int(ends[0]), int(ends[1]), time.time())
+    if zoom is None:
+        return None
+    return Question(zoom.range, asked.filters, asked.split, zoom.end, zoom.compared)
 
 
 def _filter(snapshot: Snapshot, index: int, name: str) -> tuple[str, frozenset[Any]]:
@@ -101,30 +134,65 @@ def _filter(snapshot: Snapshot, index: int, name: str) -> tuple[str, frozenset[A
     return name, frozenset(by_label[text] for text in chosen)
 
 
-def _board(feed: Feed, config: str, controls: Controls) -> None:
-    snapshot, now_ms = st.session_state.get("held") or (feed.follower.snapshot, _now_ms())
-    if snapshot.version < 0:
-        components.board(charts.encode_waiting(snapshot, feed.table, config))
-        return
-    components.board(feed.boards.get(snapshot, controls.question, now_ms))
-    # The filters stand outside of this fragment: only a whole run offers a value that has come up since.
-    if not controls.paused and _has_new_values(snapshot):
+def _board(page: Live, controls: Controls, every_s: float) -> None:
+    context = get_script_run_ctx()
+    with page.pace.refresh(context.session_id if context else "", controls.refresh_s):
+        snapshot = _draw(page, controls, every_s)
+    # What stands outside of this fragment changes by a whole run only: the controls, a value that has come up since,
+    # and the interval itself.
+    stretched = not controls.paused and page.pace.interval(controls.refresh_s) != every_s
+    if st.session_state.pop("_acted", False) or stretched or (not controls.paused and _has_new_values(snapshot)):
         st.rerun()
+
+
+def _draw(page: Live, controls: Controls, every_s: float) -> Snapshot:
+    newest = page.feed.follower.snapshot
+    snapshot, now_ms = st.session_state.get("held") or (newest, _now_ms())
+    head = charts.encode_badge(
+        snapshot,
+        _now_ms(),
+        paused=controls.paused,
+        problem=newest.problem.message if newest.problem else None,
+        every_s=every_s,
+        chosen_s=controls.refresh_s,
+        viewers=page.pace.viewers,
+        alerts=page.alarms.told(),
+    )
+    if snapshot.version < 0:
+        body = charts.encode_waiting(snapshot, page.feed.table, page.frame.config)
+    elif controls.question is None:
+        body = charts.encode_beyond(snapshot, page.feed.scale.levels[-1].keep)
+    else:
+        body = page.feed.boards.get(snapshot, controls.question, now_ms)
+    # The body is made once for all viewers; only its head is this one's own.
+    components.board(head + b"\n" + body, on_act=partial(_act, page.feed))
+    return snapshot
+
+
+def _act(feed: Feed) -> None:
+    """What the viewer did on the board itself: a click that filters, a stretch of a chart that was drawn over."""
+    act = components.acted()
+    filtered, zoom = act.get("filter"), act.get("zoom")
+    if isinstance(filtered, list) and filtered[0] in feed.follower.shape.dimensions:
+        name, value = filtered
+        st.session_state[name] = [] if st.session_state.get(name) == [value] else [str(value)]
+    if zoom == []:
+        _unzoom()
+    elif isinstance(zoom, list):
+        st.query_params.update({_FROM: str(int(zoom[0])), _TO: str(int(zoom[1]))})
+    st.session_state["_acted"] = True
+
+
+def _unzoom() -> None:
+    for name in (_FROM, _TO):
+        if name in st.query_params:
+            del st.query_params[name]
 
 
 def _has_new_values(snapshot: Snapshot) -> bool:
     return any(
         not st.session_state[f"_options_{name}"].issuperset(map(label, snapshot.values[index]))
         for index, name in enumerate(snapshot.shape.dimensions)
-    )
-
-
-def _badge(feed: Feed, controls: Controls) -> None:
-    held = st.session_state.get("held")
-    newest = feed.follower.snapshot
-    problem = newest.problem.message if newest.problem else None
-    components.badge(
-        charts.encode_badge(held[0] if held else newest, _now_ms(), paused=controls.paused, problem=problem)
     )
 
 

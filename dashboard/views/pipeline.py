@@ -10,6 +10,7 @@ import streamlit as st
 from dashboard import components
 
 if TYPE_CHECKING:
+    from dashboard.alarms import Alarms
     from dashboard.frame import Frame
     from dashboard.pulse import Pulse
 
@@ -18,9 +19,9 @@ RANGES = {"1m": 1, "5m": 5}
 REFRESH_S = 2.0
 
 
-def show(pulse: Pulse, frame: Frame) -> None:
+def show(pulse: Pulse, frame: Frame, alarms: Alarms) -> None:
     """Draw the page."""
-    frame.head(TITLE, "how it runs")
+    frame.head(TITLE, "how it runs", alarms)
     with st.container(key="bar", horizontal=True, vertical_alignment="bottom"):
         chosen = st.segmented_control(
             "Range", list(RANGES), default="5m", required=True, key="span", bind="query-params"

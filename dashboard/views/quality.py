@@ -16,6 +16,7 @@ from lakehouse.serving.refused import Wish
 if TYPE_CHECKING:
     from datetime import datetime
 
+    from dashboard.alarms import Alarms
     from dashboard.frame import Frame
     from dashboard.verdicts import Verdicts
     from lakehouse.serving.standing import Report
@@ -27,9 +28,9 @@ _LONGEST = 200
 """Characters of a filter taken from the URL, which anyone can write."""
 
 
-def show(verdicts: Verdicts, frame: Frame) -> None:
+def show(verdicts: Verdicts, frame: Frame, alarms: Alarms) -> None:
     """Draw the page."""
-    frame.head(TITLE, "how good the rows are")
+    frame.head(TITLE, "how good the rows are", alarms)
     with st.container(key="bar", horizontal=True, vertical_alignment="bottom"):
         chosen = st.segmented_control(
             "Range", list(HOURS), default="1h", required=True, key="hours", bind="query-params"

@@ -20,6 +20,8 @@ from lakehouse.kafka_admin import SILENT
 from lakehouse.kafka_options import librdkafka_options
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from lakehouse.alerts.finding import Finding
     from lakehouse.config.models import AnyChannel, Pipeline, Source
 
@@ -83,10 +85,10 @@ def sender(name: str, channel: AnyChannel, source: Source) -> Send:
     match channel.kind:
         case "webhook":
             url = channel.url.get_secret_value()
-            return lambda found: _post(url, orjson.dumps(as_webhook(found, name)))
+            return lambda found: post(url, orjson.dumps(as_webhook(found, name)))
         case "slack":
             url = channel.url.get_secret_value()
-            return lambda found: _post(url, orjson.dumps(as_slack(found)))
+            return lambda found: post(url, orjson.dumps(as_slack(found)))
         case "kafka":
             topic = KafkaTopic(channel.topic, source)
             return lambda found: topic.send(found.name.encode(), orjson.dumps(as_webhook(found, name)))
@@ -102,8 +104,14 @@ class _NoRedirect(urllib.request.HTTPRedirectHandler):
 _OPENER = urllib.request.build_opener(_NoRedirect)
 
 
-def _post(url: str, body: bytes) -> None:
-    request = urllib.request.Request(url, body, {"Content-Type": "application/json"}, method="POST")  # noqa: S310 - checked
+def post(url: str, body: bytes, headers: Mapping[str, str] | None = None) -> None:
+    """POST JSON.
+
+    Raises:
+        DeliveryError: it was not taken; the message never holds the address.
+    """
+    said = {"Content-Type": "application/json", **(headers or {})}
+    request = urllib.request.Request(url, body, said, method="POST")  # noqa: S310 - checked
     try:
         with _OPENER.open(request, timeout=TIMEOUT_S):
             return

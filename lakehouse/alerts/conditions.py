@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from itertools import pairwise
 from typing import TYPE_CHECKING
 
 from lakehouse.config.models import format_duration
+from lakehouse.serving.figures import figure, values
 from lakehouse.serving.questions import freshness_ms, frontier_ms
-from lakehouse.serving.snapshot import Level, distinct, gather, quantiles
+from lakehouse.serving.scale import Level
+from lakehouse.serving.snapshot import gather
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping
+    from collections.abc import Callable, Iterable, Mapping
     from datetime import timedelta
 
     from lakehouse.alerts.figures import Figures
@@ -19,6 +21,8 @@ if TYPE_CHECKING:
         AbsenceAlert,
         AnyAlert,
         BurnRateAlert,
+        FigureAlert,
+        FigureName,
         FreshnessAlert,
         LagAlert,
         QuarantineAlert,
@@ -40,12 +44,16 @@ class Facts:
         snapshots: rollup → its hot table's last minutes or hours.
         readable: rollups whose table can be read now; the snapshot of another one is what was read last.
         figures: of `_ops`.
+        room: (bytes left, bytes in all) where the tables are; None over an object store.
+        dashboard_behind_s: since a dashboard has last shown the newest versions; None where none is asked.
     """
 
     now_s: float
     snapshots: Mapping[str, Snapshot]
     readable: frozenset[str]
     figures: Figures
+    room: tuple[int, int] | None = None
+    dashboard_behind_s: float | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,17 +77,72 @@ def read(alert: AnyAlert, facts: Facts) -> Reading:
     """Whether the condition holds."""
     match alert.kind:
         case "threshold":
-            return _threshold(alert, facts)
+            found = _threshold(alert, facts)
         case "absence":
-            return _absence(alert, facts)
+            found = _absence(alert, facts)
         case "freshness":
-            return _freshness(alert, facts)
+            found = _freshness(alert, facts)
         case "lag":
-            return _lag(alert, facts)
+            found = _lag(alert, facts)
         case "quarantine":
-            return _quarantine(alert, facts)
+            found = _quarantine(alert, facts)
         case "burn_rate":
-            return _burn_rate(alert, facts)
+            found = _burn_rate(alert, facts)
+        case "figure":
+            found = _figure(alert, facts)
+    return found
+
+
+@dataclass(frozen=True, slots=True)
+class Of:
+    """A figure of the pipeline itself: how it is read off the facts, what it is called, the page of its runbook."""
+
+    read: Callable[[Facts, float], float | None]
+    words: str
+    page: str
+
+
+FIGURES: dict[FigureName, Of] = {
+    "kafka_unreachable_seconds": Of(
+        lambda facts, _: facts.figures.unreachable(facts.now_s), "seconds without an answer from Kafka", "kafka"
+    ),
+    "silent_seconds": Of(
+        lambda facts, _: facts.figures.silent(facts.now_s), "seconds without a word of a driver", "down"
+    ),
+    "unmaintained_seconds": Of(
+        lambda facts, _: facts.figures.unmaintained(facts.now_s),
+        "seconds since maintenance was last through every table",
+        "maintenance",
+    ),
+    "commit_seconds": Of(
+        lambda facts, window_s: facts.figures.commit_s(window_s, facts.now_s),
+        "seconds that a batch's commits take on average",
+        "slow_storage",
+    ),
+    "clock_ahead_seconds": Of(
+        lambda facts, window_s: facts.figures.ahead(window_s, facts.now_s),
+        "seconds that events or Kafka's times lie ahead of the driver's clock",
+        "clock",
+    ),
+    "late_share": Of(
+        lambda facts, window_s: facts.figures.late(window_s, facts.now_s), "the share of events that come late", "clock"
+    ),
+    "suite_change_share": Of(
+        lambda facts, window_s: facts.figures.suite_change(window_s, facts.now_s),
+        "the refused share by which this suite exceeds the one before it",
+        "suite_change",
+    ),
+    "disk_free_bytes": Of(lambda facts, _: facts.room and facts.room[0], "bytes left on the tables' disk", "disk"),
+    "dashboard_behind_seconds": Of(
+        lambda facts, _: facts.dashboard_behind_s, "seconds since a dashboard had the newest versions", "dashboard"
+    ),
+}
+"""Each figure that an alert of kind `figure` can watch; `read` takes the facts and the window in seconds."""
+
+
+def page(alert: AnyAlert) -> str:
+    """Name of the alert's runbook."""
+    return FIGURES[alert.figure].page if alert.kind == "figure" else alert.kind
 
 
 def windows(alert: AnyAlert) -> tuple[timedelta, ...]:
@@ -119,28 +182,16 @@ def _threshold(alert: ThresholdAlert, facts: Facts) -> Reading:
 
 def _measure(alert: ThresholdAlert, cell: Cell | None, seconds: float, shape: Shape) -> tuple[float | None, str]:
     """The metric's value, and what it is called; sums are 0 without events, other metrics have no value then."""
-    names = [name for name, _, _ in shape.sketches]
-    if alert.metric in names:
-        index = names.index(alert.metric)
-        if shape.sketches[index][1] == "quantiles":
-            found = quantiles(cell, replace(shape, latency=index), [alert.quantile])[0] if cell else None
-            return found, f"the {alert.quantile:g} quantile of {alert.metric}"
-        return (distinct(cell, replace(shape, users=index)) if cell else 0.0), f"distinct {alert.metric}"
-    if alert.metric == "events":
-        value, adds_up = float(cell.events if cell else 0), True
-    else:
-        index, how = next((i, how) for i, (name, how) in enumerate(shape.numbers) if name == alert.metric)
-        found = cell.numbers[index] if cell else None
-        adds_up = how == "sum"
-        if found is None and not adds_up:
-            return None, alert.metric
-        value = float(found or 0)
-    match alert.per:
-        case "second":
-            return value / seconds, f"{alert.metric} per second"
-        case "event":
-            return (value / cell.events if cell and cell.events else None), f"{alert.metric} per event"
-        case "window":
+    one = figure(shape, alert.metric, "range" if alert.per == "window" else alert.per, alert.quantile)
+    (value,) = values(cell, seconds, (one,), shape)
+    match one.kind:
+        case "quantiles":
+            return value, f"the {alert.quantile:g} quantile of {alert.metric}"
+        case "distinct":
+            return value, f"distinct {alert.metric}"
+        case "sum" if alert.per != "window":
+            return value, f"{alert.metric} per {alert.per}"
+        case _:
             return value, alert.metric
 
 
@@ -183,6 +234,16 @@ def _quarantine(alert: QuarantineAlert, facts: Facts) -> Reading:
         f" it fires above {alert.limit:.2%}"
     )
     return Reading(records >= alert.least_records and share > alert.limit, share, alert.limit, summary)
+
+
+def _figure(alert: FigureAlert, facts: Facts) -> Reading:
+    of = FIGURES[alert.figure]
+    value = of.read(facts, alert.window.total_seconds())
+    if value is None:
+        return Reading(None, None, alert.limit, f"{alert.figure} is unknown")
+    active = value > alert.limit if alert.when == "above" else value < alert.limit
+    summary = f"{alert.figure} is {value:.6g} ({of.words}); it fires {alert.when} {alert.limit:.6g}"
+    return Reading(active, float(value), alert.limit, summary)
 
 
 def _burn_rate(alert: BurnRateAlert, facts: Facts) -> Reading:

@@ -19,13 +19,14 @@ from obstore.exceptions import BaseError
 from lakehouse import storage
 from lakehouse.alerts import history
 from lakehouse.alerts.channels import outboxes
-from lakehouse.alerts.conditions import Facts, levels, read, windows
+from lakehouse.alerts.conditions import Facts, levels, page, read, windows
 from lakehouse.alerts.figures import LONGEST_S, Figures, JournalTail
 from lakehouse.alerts.finding import Finding
 from lakehouse.alerts.standings import Standing, advance, tell
 from lakehouse.config.models import AbsenceAlert, BurnRateAlert, FreshnessAlert, ThresholdAlert
 from lakehouse.errors import LakehouseError
 from lakehouse.lock import alert_lock
+from lakehouse.serving.beacon import Behind
 from lakehouse.serving.follower import Follower
 from lakehouse.serving.snapshot import Shape
 
@@ -69,6 +70,10 @@ class Evaluator:
         self._silenced: dict[str, float] = {}
         self._standings = history.standings(history.read(pipeline))
         self._unreadable: set[str] = set()
+        asked = [alert for alert in pipeline.alerts.rules.values() if alert.kind == "figure"]
+        self._asks_disk = any(alert.figure == "disk_free_bytes" for alert in asked)
+        asks_dashboard = any(alert.figure == "dashboard_behind_seconds" for alert in asked)
+        self._dashboard = Behind(pipeline.metrics.dashboard, clock) if asks_dashboard else None
 
     def step(self) -> list[Finding]:
         """One evaluation: every alert of the file, in its order."""
@@ -97,7 +102,7 @@ class Evaluator:
             alert=alert,
             standing=standing,
             reading=reading,
-            runbook=f"{settings.runbooks.rstrip('/')}/{alert.kind}.md",
+            runbook=f"{settings.runbooks.rstrip('/')}/{page(alert)}.md",
             at_s=now_s,
             silenced_until_s=self._silenced[name] if silenced else None,
             changed=standing.state != before.state,
@@ -109,7 +114,14 @@ class Evaluator:
         self._reads("_ops", lambda: self._take_figures(now_s))
         self._reads("silences", self._take_silences)
         snapshots = {name: follower.snapshot for name, follower in self._followers.items()}
-        return Facts(now_s, snapshots, readable, self._figures)
+        return Facts(
+            now_s,
+            snapshots,
+            readable,
+            self._figures,
+            room=storage.room(self._pipeline.root) if self._asks_disk else None,
+            dashboard_behind_s=self._dashboard.seconds() if self._dashboard else None,
+        )
 
     def _take_figures(self, now_s: float) -> None:
         rows, anew = self._ops.step()
@@ -190,7 +202,10 @@ def evaluating(pipeline: Pipeline, *, alone: bool = True) -> Iterator[Evaluator]
 
 def once(pipeline: Pipeline) -> list[Finding]:
     """One evaluation, remembered and told; while another evaluator works, only looked at."""
-    with alert_lock(pipeline.root, pipeline.name) as alone, evaluating(pipeline, alone=alone) as evaluator:
+    with (
+        alert_lock(storage.machine_root(pipeline.root), pipeline.name) as alone,
+        evaluating(pipeline, alone=alone) as evaluator,
+    ):
         return evaluator.step()
 
 
@@ -211,7 +226,7 @@ def follow(
     """
     said = False
     while not stop.is_set():
-        with alert_lock(pipeline.root, pipeline.name) as alone:
+        with alert_lock(storage.machine_root(pipeline.root), pipeline.name) as alone:
             if alone:
                 _evaluate_until(stop, pipeline, on_findings)
                 return

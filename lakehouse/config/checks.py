@@ -6,13 +6,21 @@ import re
 from datetime import date, timedelta
 from typing import TYPE_CHECKING, NamedTuple
 
-from lakehouse.config.models import GRAINS, FreshnessAlert, LagAlert, QuarantineAlert, format_duration
+from lakehouse.config.models import (
+    GRAINS,
+    FigureAlert,
+    FreshnessAlert,
+    LagAlert,
+    QuarantineAlert,
+    format_duration,
+    is_live,
+)
 from lakehouse.config.problems import choose
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
-    from lakehouse.config.models import AnyAlert, AnyMetric, Pipeline, Rollup, Where
+    from lakehouse.config.models import AnyAlert, AnyMetric, PageFigure, Pipeline, Rollup, ThresholdAlert, Where
     from lakehouse.config.problems import KeyPath
 
 GOLD_COLUMNS = ("window_start", "events", "min_event_time", "max_event_time", "_batch_id")
@@ -20,6 +28,8 @@ GOLD_COLUMNS = ("window_start", "events", "min_event_time", "max_event_time", "_
 DIMENSION_TYPES = ("string", "integer", "long", "boolean", "date")
 NUMBER_TYPES = ("integer", "long", "double")
 DISTINCT_TYPES = ("string", "integer", "long")
+_LEAST_THETA, _MOST_THETA = 5, 16
+"""lg_k of a theta sketch: the library's least, and half a MiB a row."""
 _RANGE = {"integer": 2**31, "long": 2**63}
 """Smallest absolute value that no longer fits a positive number of the type."""
 
@@ -61,7 +71,7 @@ class Finding(NamedTuple):
 def check(pipeline: Pipeline) -> list[Finding]:
     """Everything that does not fit together in a pipeline whose every value is fine by itself."""
     findings = [*_root(pipeline), *_source(pipeline), *_event_time(pipeline), *_maintenance(pipeline)]
-    findings += _retention(pipeline)
+    findings += [*_retention(pipeline), *_metrics(pipeline), *_lineage(pipeline)]
     for name, rollup in pipeline.rollups.items():
         path: KeyPath = ("rollups", name)
         findings += _dimensions(pipeline, rollup, path)
@@ -70,7 +80,8 @@ def check(pipeline: Pipeline) -> list[Finding]:
         findings += _metric_names(rollup, (*path, "metrics"))
         for index, metric in enumerate(rollup.metrics):
             findings += _metric(pipeline, metric, (*path, "metrics", index))
-    return [*findings, *_alerts(pipeline)]
+        findings += _ratios(rollup, (*path, "ratios"))
+    return [*findings, *_alerts(pipeline), *_dashboard(pipeline)]
 
 
 def _root(pipeline: Pipeline) -> Iterator[Finding]:
@@ -82,6 +93,14 @@ def _root(pipeline: Pipeline) -> Iterator[Finding]:
 
 
 def _source(pipeline: Pipeline) -> Iterator[Finding]:
+    source = pipeline.source
+    if source.format != "json" and source.registry is None:
+        what = f"the format {source.format} needs a schema registry"
+        yield Finding(("source", "format"), what, "set source.registry.url, or write json")
+    if source.format == "json" and source.registry is not None:
+        yield Finding(("source", "registry"), "values in JSON name no schema", "set source.format, or delete the key")
+    if source.message and source.format != "protobuf":
+        yield Finding(("source", "message"), "only values in Protobuf hold messages", "delete the key")
     for server in pipeline.source.servers.split(","):
         match = _SERVER.fullmatch(server.strip())
         if match is None or not 0 < int(match["port"]) <= _LAST_PORT:
@@ -210,11 +229,32 @@ def _metric_names(rollup: Rollup, path: KeyPath) -> Iterator[Finding]:
 
 def _metric(pipeline: Pipeline, metric: AnyMetric, path: KeyPath) -> Iterator[Finding]:
     if metric.type == "distinct":
-        yield from _field(pipeline, metric.column, (*path, "column"), DISTINCT_TYPES, "counted by its distinct values")
+        types = DISTINCT_TYPES[1:] if metric.sketch == "bitmap" else DISTINCT_TYPES
+        yield from _field(pipeline, metric.column, (*path, "column"), types, "counted by its distinct values")
+        if metric.sketch == "theta" and not _LEAST_THETA <= metric.lg_k <= _MOST_THETA:
+            here = (*path, "lg_k")
+            yield Finding(
+                here, f"a theta sketch has no lg_k of {metric.lg_k}", f"write {_LEAST_THETA} to {_MOST_THETA}"
+            )
+    elif metric.type == "top":
+        yield from _field(pipeline, metric.column, (*path, "column"), ("string",), "counted by its values")
     elif metric.type != "count":
         yield from _field(pipeline, metric.column, (*path, "column"), NUMBER_TYPES, f"the input of {metric.type}")
     for name, wanted in metric.where.items():
         yield from _condition(pipeline, name, wanted, (*path, "where", name))
+
+
+def _ratios(rollup: Rollup, path: KeyPath) -> Iterator[Finding]:
+    kinds = {"events": "count"} | {metric.name: metric.type for metric in rollup.metrics}
+    numbers = [name for name, kind in kinds.items() if kind not in ("quantiles", "top")]
+    for name, ratio in rollup.ratios.items():
+        if name in kinds or name in rollup.dimensions or name in GOLD_COLUMNS:
+            what = f"{name} is the name of a column already"
+            yield Finding((*path, name), what, "choose another name", at_key=True)
+        for key, metric in (("of", ratio.of), ("over", ratio.over)):
+            if metric not in numbers:
+                remedy = choose(metric, numbers, "the metrics that are numbers are")
+                yield Finding((*path, name, key), f"the rollup has no number {metric}", remedy)
 
 
 def _condition(pipeline: Pipeline, name: str, wanted: str | int | list[str | int], path: KeyPath) -> Iterator[Finding]:
@@ -244,9 +284,11 @@ def _alerts(pipeline: Pipeline) -> Iterator[Finding]:
         yield Finding(("alerts", "every"), f"every is {format_duration(alerts.every)}", "write 1s or more")
     for name, alert in alerts.rules.items():
         path: KeyPath = ("alerts", "rules", name)
-        if alert.kind == "quarantine":
+        if isinstance(alert, QuarantineAlert | FigureAlert):
             yield from _window(alert.window, _LONGEST_QUARANTINE, (*path, "window"))
-        if isinstance(alert, LagAlert | QuarantineAlert):
+        if isinstance(alert, FigureAlert):
+            yield from _figure(pipeline, alert, (*path, "figure"))
+        if isinstance(alert, LagAlert | QuarantineAlert | FigureAlert):
             continue
         rollup = pipeline.rollups.get(alert.rollup)
         if rollup is None:
@@ -262,17 +304,39 @@ def _alerts(pipeline: Pipeline) -> Iterator[Finding]:
             yield Finding(("alerts", "notify", name, "url"), "this is no http(s) URL", "write https://HOST/PATH")
 
 
+def _figure(pipeline: Pipeline, alert: FigureAlert, path: KeyPath) -> Iterator[Finding]:
+    """What a figure needs to be known at all: an alert that can never fire is a mistake."""
+    if alert.figure == "disk_free_bytes" and pipeline.root.startswith("s3://"):
+        yield Finding(path, "the root is an object store, which has no end", "delete the alert")
+    if alert.figure == "dashboard_behind_seconds" and not pipeline.metrics.dashboard:
+        yield Finding(
+            path, "nobody says where a dashboard can be asked", "set metrics.dashboard, such as localhost:9465"
+        )
+    if alert.figure == "unmaintained_seconds" and not pipeline.maintenance.background:
+        yield Finding(path, "the driver does not maintain the tables, so it cannot tell", "set maintenance.background")
+
+
+def _lineage(pipeline: Pipeline) -> Iterator[Finding]:
+    lineage = pipeline.lineage
+    if lineage.every < _SHORTEST_PASS:
+        yield Finding(("lineage", "every"), f"every is {format_duration(lineage.every)}", "write 1s or more")
+    if lineage.to is not None and lineage.to.kind == "http" and not _HTTP.fullmatch(lineage.to.url.get_secret_value()):
+        yield Finding(("lineage", "to", "url"), "this is no http(s) URL", "write https://HOST/PATH")
+
+
+def _metrics(pipeline: Pipeline) -> Iterator[Finding]:
+    address = pipeline.metrics.dashboard
+    match = _SERVER.fullmatch(address)
+    if address and (match is None or "://" in address or not 0 < int(match["port"]) <= _LAST_PORT):
+        yield Finding(("metrics", "dashboard"), f"{address!r} is no address", "write host:port, such as localhost:9465")
+
+
 def _alert(alert: AnyAlert, rollup: Rollup, path: KeyPath) -> Iterator[Finding]:
     kinds = {metric.name: metric.type for metric in rollup.metrics}
     match alert.kind:
         case "threshold":
             yield from _window(alert.window, _LONGEST_WINDOW, (*path, "window"))
-            kind = "count" if alert.metric == "events" else kinds.get(alert.metric)
-            if kind is None:
-                remedy = choose(alert.metric, ["events", *kinds], "the metrics are")
-                yield Finding((*path, "metric"), f"the rollup has no metric {alert.metric}", remedy)
-            elif alert.per != "window" and kind not in ("count", "sum"):
-                yield Finding((*path, "per"), f"{alert.metric} is no count and no sum", "delete the key")
+            yield from _threshold(alert, rollup, path)
         case "absence":
             yield from _window(alert.window, _LONGEST_WINDOW, (*path, "window"))
         case "burn_rate":
@@ -291,6 +355,19 @@ def _alert(alert: AnyAlert, rollup: Rollup, path: KeyPath) -> Iterator[Finding]:
             pass
 
 
+def _threshold(alert: ThresholdAlert, rollup: Rollup, path: KeyPath) -> Iterator[Finding]:
+    kinds = {"events": "count"} | {metric.name: metric.type for metric in rollup.metrics}
+    live = ["events", *(metric.name for metric in rollup.metrics if is_live(metric))]
+    if alert.metric not in kinds:
+        remedy = choose(alert.metric, kinds, "the metrics are")
+        yield Finding((*path, "metric"), f"the rollup has no metric {alert.metric}", remedy)
+    elif alert.metric not in live:
+        what = f"alerts do not look at metrics such as {alert.metric}"
+        yield Finding((*path, "metric"), what, f"name one of {', '.join(live)}")
+    elif alert.per != "window" and kinds[alert.metric] not in ("count", "sum"):
+        yield Finding((*path, "per"), f"{alert.metric} is no count and no sum", "delete the key")
+
+
 def _window(window: timedelta, longest: timedelta, path: KeyPath) -> Iterator[Finding]:
     if not _SHORTEST_PASS <= window <= longest:
         yield Finding(
@@ -307,6 +384,53 @@ def _alert_dimensions(pipeline: Pipeline, where: Where, rollup: Rollup, path: Ke
             yield Finding((*path, name), f"the rollup has no dimension {name}", remedy, at_key=True)
         else:
             yield from _condition(pipeline, name, wanted, (*path, name))
+
+
+def _dashboard(pipeline: Pipeline) -> Iterator[Finding]:
+    for name, page in pipeline.dashboard.items():
+        path: KeyPath = ("dashboard", name)
+        rollup = pipeline.rollups.get(name)
+        if rollup is None:
+            remedy = choose(name, pipeline.rollups, "the rollups are")
+            yield Finding(path, f"there is no rollup {name}", remedy, at_key=True)
+            continue
+        yield from _figures(page.tiles, rollup, (*path, "tiles"))
+        for index, panel in enumerate(page.panels):
+            here = (*path, "panels", index)
+            if panel.kind == "heatmap":
+                kinds = [metric.name for metric in rollup.metrics if metric.type == "quantiles"]
+                if panel.metric not in kinds:
+                    what = f"the rollup has no metric {panel.metric} of type quantiles"
+                    remedy = choose(panel.metric, kinds, "these are") if kinds else "add one, or take the panel away"
+                    yield Finding((*here, "metric"), what, remedy)
+                continue
+            yield from _figures(panel.figures, rollup, (*here, "figures"))
+            if panel.kind == "leaderboard" and panel.dimension not in rollup.dimensions:
+                remedy = choose(panel.dimension, rollup.dimensions, "its dimensions are")
+                yield Finding((*here, "dimension"), f"the rollup has no dimension {panel.dimension}", remedy)
+
+
+def _figures(figures: Sequence[PageFigure], rollup: Rollup, path: KeyPath) -> Iterator[Finding]:
+    kinds = {"events": "count", **{metric.name: metric.type for metric in rollup.metrics if is_live(metric)}}
+    seen: list[tuple[object, ...]] = []
+    for index, figure in enumerate(figures):
+        here = (*path, index)
+        kind = kinds.get(figure.metric)
+        if kind is None:
+            remedy = choose(figure.metric, kinds, "the metrics are")
+            place = here if figure.model_fields_set == {"metric"} else (*here, "metric")
+            held = any(metric.name == figure.metric for metric in rollup.metrics)
+            what = f"{figure.metric} is of a kind that the Live page does not hold" if held else ""
+            yield Finding(place, what or f"the rollup has no metric {figure.metric}", remedy)
+            continue
+        if figure.per is not None and kind not in ("count", "sum"):
+            yield Finding((*here, "per"), f"{figure.metric} is no count and no sum", "delete the key")
+        if figure.quantile is not None and kind != "quantiles":
+            yield Finding((*here, "quantile"), f"{figure.metric} has no quantiles", "delete the key")
+        same = (figure.metric, figure.per, figure.quantile)
+        if same in seen:
+            yield Finding(here, f"the figure {figure.metric} stands here twice", "keep one")
+        seen.append(same)
 
 
 _REWRITE = {

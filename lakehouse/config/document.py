@@ -29,17 +29,20 @@ _SHOWN = 60
 _TAG = "tag:yaml.org,2002:"
 
 
-_OPTIONS, _CHANNELS = ("source", "options"), ("alerts", "notify")
+_OPTIONS, _CHANNELS, _RECEIVER = ("source", "options"), ("alerts", "notify"), ("lineage", "to")
+_OPEN = ("kind", "topic", "path")
+"""Keys of a channel or receiver whose values may be shown."""
 
 
 def may_be_secret(path: KeyPath) -> bool:
     """Whether `${file:…}` may stand at `path`."""
-    return len(path) > len(_OPTIONS) and (path[:2] == _OPTIONS or (path[:2] == _CHANNELS and path[-1] == "url"))
+    below = len(path) > len(_OPTIONS)
+    return below and (path[:2] == _OPTIONS or (path[:2] in (_CHANNELS, _RECEIVER) and path[-1] in ("url", "token")))
 
 
 def is_hidden(path: KeyPath) -> bool:
     """Whether the value at `path` is never shown: a secret, or what may be one that stands a level too high."""
-    return path[:2] == _OPTIONS or (path[:2] == _CHANNELS and path[-1] not in ("kind", "topic"))
+    return path[:2] == _OPTIONS or (path[:2] in (_CHANNELS, _RECEIVER) and path[-1] not in _OPEN)
 
 
 class _Loader(yaml.SafeLoader):

@@ -74,7 +74,8 @@ def _value(match: re.Match[str], env: Mapping[str, str], folder: Path, *, secret
         if not secrets_allowed:
             return Fault(
                 f"${{{inside}}} would bring a secret to a place where it could be printed",
-                "secrets from files may stand only under source.options and as url under alerts.notify;"
+                "secrets from files may stand only under source.options and as url or token under alerts.notify and"
+                " lineage.to;"
                 " use an environment variable here",
             )
         return _secret(folder / inside.removeprefix("file:"))

@@ -101,6 +101,7 @@ class EventField(Model):
     """One field of the event: `name: string`, or the long form with what it means."""
 
     type: FieldType = Field(description="type of the field, and of its column in silver")
+    required: bool = Field(default=False, description="whether a record without it is quarantined")
     description: str = Field(default="", description="what the field means, for people")
     pii: bool = Field(default=False, description="whether it identifies a person")
 
@@ -117,6 +118,15 @@ class EventField(Model):
         return {"anyOf": [short_form, long_form]}
 
 
+class Registry(Model):
+    """A Confluent-compatible schema registry: each value names its schema there."""
+
+    url: str = Field(pattern=r"^https?://\S+$", description="http(s)://HOST:PORT, and a path where it has one")
+    auth: Annotated[SecretStr, WithJsonSchema({"type": "string", "writeOnly": True})] = Field(
+        default=SecretStr(""), description="USER:PASSWORD; secret, and never printed"
+    )
+
+
 class Source(Model):
     """Where events come from: Kafka topics and the shape of one event."""
 
@@ -126,7 +136,13 @@ class Source(Model):
         default="earliest",
         description="where the very first start begins; later starts go on where the tables end",
     )
-    format: Literal["json"] = Field(default="json", description="how a record's value spells the event")
+    format: Literal["json", "avro", "protobuf"] = Field(
+        default="json", description="how a record's value spells the event; all but json need a registry"
+    )
+    registry: Registry | None = Field(default=None, description="where the schemas of avro and protobuf are")
+    message: str = Field(
+        default="", description="of protobuf, the full name of the message that an event is; others are quarantined"
+    )
     max_records_per_batch: int = Field(default=200_000, ge=1, description="upper bound of one micro-batch")
     options: dict[str, Option] = Field(
         default_factory=dict,
@@ -162,6 +178,28 @@ class Tables(Model):
     """What is written beside silver, quarantine and gold."""
 
     bronze: bool = Field(default=False, description="also keep every raw record in bronze/NAME")
+    rescue: bool = Field(
+        default=True, description="keep fields that are not named here in silver's column _rescued_data, as JSON"
+    )
+
+
+class Evolution(Model):
+    """What a start does where `source.fields` has changed since the tables were made."""
+
+    additive: Literal["apply", "refuse"] = Field(
+        default="apply",
+        description=(
+            "a new field, a wider type (integer to long or double), a field that is no longer required: "
+            "change the tables, or refuse to start"
+        ),
+    )
+    breaking: Literal["refuse", "quarantine"] = Field(
+        default="refuse",
+        description=(
+            "any other change of a field: refuse to start, or go on by what the tables hold and "
+            "quarantine the records that do not fit them"
+        ),
+    )
 
 
 class Metric(Model):
@@ -196,19 +234,60 @@ class QuantilesMetric(Metric):
 
 
 class DistinctMetric(Metric):
-    """HLL sketch of a string or integer field (DataSketches HLL_8, as Spark's `hll_*`)."""
+    """Distinct values of a string or integer field, by a sketch (as Spark's `hll_*` or `theta_*`) or a bitmap."""
 
-    type: Literal["distinct"] = Field(description="HLL sketch, from which distinct values can be counted")
-    column: Name = Field(description="a field of type string, integer or long")
+    type: Literal["distinct"] = Field(description="what distinct values can be counted from")
+    column: Name = Field(description="a field of type string, integer or long; for a bitmap of integer or long")
+    sketch: Literal["hll", "theta", "bitmap"] = Field(
+        default="hll",
+        description=(
+            "hll (DataSketches HLL_8); theta, eight times as large, for intersections and differences by other tools; "
+            "bitmap, exact, for values from 0 to 32767: with any other the count is unknown"
+        ),
+    )
     lg_k: int = Field(
         default=12,
         ge=4,
         le=21,
-        description="accuracy: 12 counts within about 3.3 percent, in at most 4 KiB a row",
+        description="accuracy: 12 counts within about 3.3 percent, in at most 4 KiB a row; a bitmap takes none",
     )
 
 
-AnyMetric = Annotated[CountMetric | NumberMetric | QuantilesMetric | DistinctMetric, Field(discriminator="type")]
+class MomentsMetric(Metric):
+    """Mean or sample variance of a numeric field's finite values, kept as their number, mean and squared deviations."""
+
+    type: Literal["mean", "variance"] = Field(description="mean or sample variance of the column")
+    column: Name = Field(description="a field of type integer, long or double")
+
+
+class TopMetric(Metric):
+    """Frequent-items sketch of a string field (DataSketches `frequent_strings_sketch`)."""
+
+    type: Literal["top"] = Field(description="sketch, from which the most frequent values can be read")
+    column: Name = Field(description="a field of type string")
+    lg_k: int = Field(
+        default=10, ge=3, le=16, description="accuracy: with 10 a count is off by at most 0.35 percent of all events"
+    )
+
+
+AnyMetric = Annotated[
+    CountMetric | NumberMetric | QuantilesMetric | DistinctMetric | MomentsMetric | TopMetric,
+    Field(discriminator="type"),
+]
+
+
+def is_live(metric: AnyMetric) -> bool:
+    """Whether the live page and alerts, which hold the last hours in memory, have the metric."""
+    if metric.type == "distinct":
+        return metric.sketch == "hll"
+    return metric.type in ("count", "sum", "min", "max", "quantiles")
+
+
+class Ratio(Model):
+    """A quotient of two metrics, made when it is asked for; null where the second is 0."""
+
+    of: Name = Field(description="a metric, or `events`")
+    over: Name = Field(description="the metric that it is divided by, or `events`")
 
 
 class Rollup(Model):
@@ -226,6 +305,9 @@ class Rollup(Model):
         ),
     )
     metrics: list[AnyMetric] = Field(default_factory=list, description="besides `events`, which every rollup has")
+    ratios: dict[Name, Ratio] = Field(
+        default_factory=dict, description="name → quotient of two metrics; takes no column"
+    )
 
 
 class DerivedTable(NamedTuple):
@@ -307,6 +389,13 @@ class Metrics(Model):
         default="127.0.0.1",
         min_length=1,
         description="address that the endpoint listens on; the default is reached from this machine alone",
+    )
+    dashboard: str = Field(
+        default="",
+        description=(
+            "host:port at which a dashboard's process tells how far it is behind, and where alerts ask; "
+            "empty: it opens no port"
+        ),
     )
     keep: Duration = Field(
         default=timedelta(days=7),
@@ -407,8 +496,33 @@ class BurnRateAlert(Alert):
     where: Where = Field(default_factory=dict, description=_WHERE)
 
 
+FigureName = Literal[
+    "kafka_unreachable_seconds",
+    "silent_seconds",
+    "unmaintained_seconds",
+    "commit_seconds",
+    "clock_ahead_seconds",
+    "late_share",
+    "suite_change_share",
+    "disk_free_bytes",
+    "dashboard_behind_seconds",
+]
+
+
+class FigureAlert(Alert):
+    """A figure of the pipeline itself lies above or below a limit."""
+
+    kind: Literal["figure"] = Field(description="a figure of the pipeline itself lies above or below a limit")
+    figure: FigureName = Field(description="which one; docs/operations.md says what each measures")
+    when: Literal["above", "below"] = Field(default="above", description="on which side of the limit it fires")
+    limit: float = Field(description="a number in the unit that the figure's name ends with")
+    window: Duration = Field(
+        default=timedelta(minutes=1), description="how much time up to now a mean or a share is taken over"
+    )
+
+
 AnyAlert = Annotated[
-    ThresholdAlert | AbsenceAlert | FreshnessAlert | LagAlert | QuarantineAlert | BurnRateAlert,
+    ThresholdAlert | AbsenceAlert | FreshnessAlert | LagAlert | QuarantineAlert | BurnRateAlert | FigureAlert,
     Field(discriminator="kind"),
 ]
 
@@ -451,6 +565,121 @@ class Alerts(Model):
     notify: dict[Name, AnyChannel] = Field(default_factory=dict, description="name → where every alert is sent")
 
 
+class HttpReceiver(Model):
+    """POST of each event, as Marquez, DataHub and others take it."""
+
+    kind: Literal["http"] = Field(description="POST of each event")
+    url: SecretUrl = Field(description="http or https, with its path, such as …/api/v1/lineage; secret, never printed")
+    token: SecretStr = Field(
+        default=SecretStr(""), description="sent as `Authorization: Bearer`; secret, never printed; none by default"
+    )
+
+
+class FileReceiver(Model):
+    """A line for each event at the end of a file."""
+
+    kind: Literal["file"] = Field(description="a line for each event at the end of a file")
+    path: Path = Field(description="the file, made where it is missing")
+
+
+class ConsoleReceiver(Model):
+    """A line for each event on standard error."""
+
+    kind: Literal["console"] = Field(description="a line for each event on standard error")
+
+
+Receiver = Annotated[HttpReceiver | FileReceiver | KafkaChannel | ConsoleReceiver, Field(discriminator="kind")]
+
+
+class Lineage(Model):
+    """OpenLineage events about the running pipeline."""
+
+    to: Receiver | None = Field(default=None, description="where they are sent; without it there are none")
+    namespace: str = Field(default="lakehouse", min_length=1, description="namespace of the job")
+    every: Duration = Field(default=timedelta(minutes=1), description="from one RUNNING event to the next; 1s at least")
+
+
+class PageFigure(Model):
+    """One number of a rollup, over a range of time: a metric's name alone, or the keys."""
+
+    metric: Name = Field(description="a metric of the rollup, or `events`")
+    per: Literal["second", "event", "range"] | None = Field(
+        default=None,
+        description=(
+            "what events, counts and sums are divided by: seconds, events, or nothing; "
+            "by default events for a count with a condition, otherwise seconds"
+        ),
+    )
+    quantile: float | None = Field(
+        default=None, ge=0, le=1, description="which one, of a metric of type quantiles; 0.95 by default"
+    )
+    label: str = Field(default="", max_length=60, description="what it is called; by default as the metric is")
+    good: Literal["up", "down", "neither"] | None = Field(
+        default=None, description="which change is an improvement; by default told by the metric's name and unit"
+    )
+
+    @model_validator(mode="before")
+    @classmethod
+    def _short_form(cls, value: Any) -> Any:  # noqa: ANN401 - raw YAML
+        return {"metric": value} if isinstance(value, str) else value
+
+    @classmethod
+    def __get_pydantic_json_schema__(cls, core_schema: CoreSchema, handler: GetJsonSchemaHandler) -> JsonSchemaValue:
+        """Either form: the metric's name alone, or the keys."""
+        long_form = handler.resolve_ref_schema(handler(core_schema))
+        short_form = {key: value for key, value in long_form["properties"]["metric"].items() if key != "title"}
+        return {"anyOf": [short_form, long_form]}
+
+
+class Panel(Model):
+    """Base of the panels below the tiles."""
+
+    title: str = Field(default="", max_length=60, description="by default told by its metrics")
+
+
+class SeriesPanel(Panel):
+    """Figures over time."""
+
+    kind: Literal["series"] = Field(description="figures over time")
+    figures: list[PageFigure] = Field(
+        min_length=1,
+        max_length=7,
+        description=(
+            "one of events, counts or sums per second is stacked by the dimension that the viewer splits by; "
+            "anything else is a line each"
+        ),
+    )
+
+
+class HeatmapPanel(Panel):
+    """Over time, which values of a metric of type quantiles were how frequent, with p50, p95 and p99."""
+
+    kind: Literal["heatmap"] = Field(description="which values of a metric of type quantiles were how frequent")
+    metric: Name = Field(description="a metric of type quantiles")
+
+
+class LeaderboardPanel(Panel):
+    """The values of a dimension, ranked."""
+
+    kind: Literal["leaderboard"] = Field(description="the values of a dimension, ranked")
+    dimension: Name = Field(description="a dimension of the rollup")
+    figures: list[PageFigure] = Field(
+        default_factory=list,
+        max_length=7,
+        description="its columns, the first of which ranks; by default events per second and what the tiles show",
+    )
+
+
+AnyPanel = Annotated[SeriesPanel | HeatmapPanel | LeaderboardPanel, Field(discriminator="kind")]
+
+
+class LivePage(Model):
+    """What the Live page of a rollup shows; what is left out is made from the rollup's metrics."""
+
+    tiles: list[PageFigure] = Field(default_factory=list, max_length=12, description="the figures at its top")
+    panels: list[AnyPanel] = Field(default_factory=list, max_length=12, description="what is below them, in order")
+
+
 class Pipeline(Model):
     """One pipeline: one stream of events and every table made from it."""
 
@@ -460,6 +689,9 @@ class Pipeline(Model):
     event_time: EventTime = Field(description="when an event happened")
     quality: Quality = Field(description="what makes a row valid")
     tables: Tables = Field(default=Tables(), description="what is written beside silver, quarantine and gold")
+    evolution: Evolution = Field(
+        default=Evolution(), description="what happens to the tables when the event's fields change"
+    )
     rollups: dict[Name, Rollup] = Field(
         default_factory=dict, description="name → rollup; its table is gold/PIPELINE_ROLLUP_GRAIN"
     )
@@ -470,6 +702,11 @@ class Pipeline(Model):
     )
     metrics: Metrics = Field(default=Metrics(), description="where its figures can be read")
     alerts: Alerts = Field(default=Alerts(), description="what a person has to be told, and how")
+    lineage: Lineage = Field(default=Lineage(), description="OpenLineage events about it")
+    dashboard: dict[Name, LivePage] = Field(
+        default_factory=dict,
+        description="name of a rollup → what its Live page shows; made from its metrics by default",
+    )
 
     def keep(self, rows: str, rollup: str | None = None) -> timedelta | None:
         """How long a table keeps its rows; None for ever.

@@ -136,6 +136,8 @@ def _word(error: ErrorDetails, place: _Place, document: Document) -> tuple[str, 
                 f"{key} is empty",
                 "write at least one value, or delete the key where it is optional",
             )
+        case "string_too_long" | "too_long":
+            what, remedy = f"{key} is too long", f"at most {limits['max_length']} fit"
         case "greater_than_equal":
             what, remedy = f"{key} is {shown}, but has to be at least {limits['ge']}", "write a larger number"
         case "less_than_equal":
@@ -178,7 +180,9 @@ def _choices(wanted: Any) -> list[str]:  # noqa: ANN401 - an annotation
     kind = _bare(wanted)
     if get_origin(kind) is Literal:
         return [str(choice) for choice in get_args(kind)]
-    return [tag for member in get_args(kind) for tag in _tags(member)]
+    members = [member for member in get_args(kind) if member is not type(None)]
+    # Where the key may be left out, the union stands inside of another one.
+    return [tag for member in members for tag in (_choices(member) if _is_union(_bare(member)) else _tags(member))]
 
 
 def _bare(kind: Any) -> Any:  # noqa: ANN401 - an annotation

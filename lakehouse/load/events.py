@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import json
 from dataclasses import dataclass
-from functools import cache, lru_cache
+from functools import cache, cached_property, lru_cache
 from itertools import repeat
 from statistics import NormalDist
 from typing import TYPE_CHECKING
@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
+from lakehouse.formats.encode import encoder
 from lakehouse.load.description import (
     Choice,
     FirstOf,
@@ -36,7 +37,7 @@ if TYPE_CHECKING:
     from datetime import timedelta
     from pathlib import Path
 
-    from lakehouse.config.models import EventField, Pipeline
+    from lakehouse.config.models import EventField, Pipeline, Source
     from lakehouse.load.description import Description, PerKind
     from lakehouse.load.faults import Fault
 
@@ -90,10 +91,18 @@ class Generator:
         description: how each field is drawn.
         fields: the event's fields in the order of the record, with their types.
         max_future: how far ahead an event's time is believed; faults go beyond.
+        source: where the events go, if the format is not JSON.
     """
 
-    def __init__(self, description: Description, fields: Mapping[str, EventField], max_future: timedelta) -> None:
+    def __init__(
+        self,
+        description: Description,
+        fields: Mapping[str, EventField],
+        max_future: timedelta,
+        source: Source | None = None,
+    ) -> None:
         self.description = description
+        self._source = source
         self._names = tuple(fields)
         self._types = {name: field.type for name, field in fields.items()}
         self._time = next(name for name, draw in description.fields.items() if isinstance(draw, Time))
@@ -108,7 +117,8 @@ class Generator:
             ConfigError: there is no such description, or it does not fit.
         """
         fields = pipeline.source.fields
-        return cls(load_description(pipeline_file, fields), fields, pipeline.event_time.max_future)
+        source = None if pipeline.source.format == "json" else pipeline.source
+        return cls(load_description(pipeline_file, fields), fields, pipeline.event_time.max_future, source)
 
     def draw(self, seed: int, block: int, rate: float) -> Content:
         """The content of the `BLOCK` events from number `block * BLOCK` on.
@@ -141,8 +151,23 @@ class Generator:
         return list(map(b"".join, zip(*columns, strict=False)))
 
     def prepare(self, seed: int) -> None:
-        """Render the tables of fragments, which takes about 0.1 s, before the first record is due."""
+        """Render the tables of fragments, which takes about 0.1 s, before the first record is due.
+
+        Raises:
+            RegistryUnavailable: the format needs a schema registry, which does not answer.
+            ConfigError: the registry refuses the event's schema.
+        """
         self.draw(seed, 0, 1.0)
+        self.encoded([None])
+
+    def encoded(self, values: list[bytes | None]) -> list[bytes | None]:
+        """The values as they are sent, in the format of the source. Raises as `prepare`."""
+        return values if self._source is None else [self._encode(value) for value in values]
+
+    @cached_property
+    def _encode(self) -> Callable[[bytes | None], bytes | None]:
+        assert self._source is not None, "JSON needs no encoder"  # noqa: S101 - asked by `encoded`
+        return encoder(self._source)
 
     def spoil(self, fault: Fault, value: bytes, pick: int) -> bytes | None:
         """The event `value` with this fault in it; None is Kafka's null value."""

@@ -92,7 +92,7 @@ class Block:
     Attributes:
         due: scheduled send time of each record, which also is its timestamp in Kafka.
         keys: of the records, in decimal digits.
-        values: JSON, or what a fault has made of it; None is Kafka's null.
+        values: in the source's format, or what a fault has made of it; None is Kafka's null.
         bad: position in the block and fault of each spoiled record.
         late: positions of the good records whose event time lies in the past.
     """
@@ -142,7 +142,7 @@ def _block(load: Load, number: int, due: Longs, size: int) -> Block:
     return Block(
         due=due[:size],
         keys=content.keys[:size],
-        values=values[:size],
+        values=load.events.encoded(values[:size]),
         bad={position: fault for position, (fault, _) in faults.items() if position < size},
         late=frozenset(np.flatnonzero(late_by[:size]).tolist()),
     )

@@ -193,6 +193,7 @@ class _Sender:
         self._started_s, self._cpu_s = time.monotonic(), time.process_time()
         self._is_away, self._acked_before = False, 0
         self._fatal: KafkaError | None = None
+        self._refusal: KafkaError | None = None
         callbacks = {"error_cb": self._on_error, "on_delivery": self._on_delivery}
         try:
             self._producer = Producer(settings | callbacks, logger=kafka_admin.SILENT)
@@ -242,16 +243,16 @@ class _Sender:
 
     def serve(self, wait_s: float) -> None:
         """Let the client call back; notice that the broker has returned."""
-        self._producer.poll(wait_s)
-        self._raise_if_fatal()
+        with self._explaining():
+            self._producer.poll(wait_s)
         self._notice_return()
 
     def finish(self) -> None:
         """Wait for what is under way, at most `FLUSH_S`; the rest is given up and counted as failed."""
-        if self._producer.flush(FLUSH_S):
-            self._producer.purge()
-            self._producer.flush(1)
-        self._raise_if_fatal()
+        with self._explaining():
+            if self._producer.flush(FLUSH_S):
+                self._producer.purge()
+                self._producer.flush(1)
         self._notice_return()
 
     def report(self) -> LoadReport:
@@ -286,6 +287,8 @@ class _Sender:
     def _on_error(self, error: KafkaError) -> None:
         if error.fatal():
             self._fatal = error
+        elif kafka_admin.is_refusal(error) and not self._acked():
+            self._refusal = error
         elif error.code() in kafka_admin.AWAY and not self._is_away:
             self._is_away, self._acked_before = True, self._acked()
             log.warning(
@@ -298,7 +301,24 @@ class _Sender:
             self._is_away = False
             log.warning("Kafka at %s answers again; the load catches up.", self._bootstrap)
 
+    @contextmanager
+    def _explaining(self) -> Iterator[None]:
+        """Say why the client gave up. It raises a fatal error by itself, or in whichever callback comes next."""
+        try:
+            yield
+        except (KafkaException, SystemError) as error:
+            cause = error if isinstance(error, KafkaException) else error.__cause__
+            if isinstance(cause, KafkaException):
+                self._fatal = cause.args[0]
+            self._raise_if_fatal()
+            raise
+        self._raise_if_fatal()
+
     def _raise_if_fatal(self) -> None:
+        if self._refusal is not None:
+            raise kafka_admin.refused(self._refusal, f"{self._bootstrap}, topic {self._topic}")
+        if self._fatal is not None and kafka_admin.is_refusal(self._fatal):
+            raise kafka_admin.refused(self._fatal, f"{self._bootstrap}, topic {self._topic}")
         if self._fatal is not None:
             raise SourceError(
                 f"Kafka refuses further records: {self._fatal.str()}.",

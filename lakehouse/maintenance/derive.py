@@ -27,6 +27,7 @@ from lakehouse.errors import TableError
 from lakehouse.maintenance.rewrite import UnreadableFileError
 from lakehouse.maintenance.view import LiveFile, open_view
 from lakehouse.rollups.cover import Cover
+from lakehouse.rollups.layout import row_groups
 from lakehouse.rollups.merge import coarsen
 from lakehouse.rollups.partials import GRAIN_US
 from lakehouse.schemas import gold_schema
@@ -48,7 +49,7 @@ COMMITS = 1_000
 _CELLS_AT_ONCE = 65_536
 """Rows that wait before they are merged: what a derivation holds depends on its cells, not on its source's rows."""
 _CELLS = 8_192
-"""Rows of a written row group; one may hold KiB of sketches."""
+"""Rows that are ordered at once at least; one may hold KiB of sketches."""
 _SHARE_OF_GRAIN = 4
 """Derivations per window of the grain. Between them readers take the rest from the source."""
 
@@ -149,6 +150,15 @@ def derive(
     return log.derive(cover, adds)
 
 
+def merge_files(derivation: Derivation, store: ObjectStore, files: list[LiveFile], target_bytes: int) -> list[Add]:
+    """Files of the source, in any store, as new files of the derived table; no commit names them yet.
+
+    Raises:
+        UnreadableFileError: a file is missing or damaged.
+    """
+    return _write(_merged(store, derivation, files), derivation, target_bytes) if files else []
+
+
 def uncovered(source: TableView, target: TableView | None) -> tuple[int, set[str]]:
     """What the next derivation still reads of its source: all commits after a version, and the files gained by them.
 
@@ -246,11 +256,14 @@ def _write(rows: pa.Table, derivation: Derivation, target_bytes: int) -> list[Ad
     store = open_store(derivation.url)
     adds: list[Add] = []
     file: DataFile | None = None
-    for first in range(0, rows.num_rows, _CELLS):
+    slices = (rows.slice(first, _CELLS) for first in range(0, rows.num_rows, _CELLS))
+    for group in row_groups(slices, derivation.table.rollup):
         file = file or DataFile(derivation.schema, "max_event_time")
-        if file.write(rows.slice(first, _CELLS)) >= target_bytes or first + _CELLS >= rows.num_rows:
+        if file.write(group) >= target_bytes:
             adds.append(file.put(store, f"part-{uuid.uuid4()}.parquet", data_change=True))
             file = None
+    if file is not None:
+        adds.append(file.put(store, f"part-{uuid.uuid4()}.parquet", data_change=True))
     return adds
 
 

@@ -1,14 +1,14 @@
 """Rewrites a run of files: rows copied in the order of Kafka, or partial aggregates merged to one row per cell.
 
 The run's row groups are taken in the order of their smallest key. What lies before the next group's smallest key is
-complete, and is written; the rest waits. So the output is sorted as a whole, and memory holds the run's compressed
-files and a few row groups, never all of its rows.
+complete, and is written; the rest waits. So the output is sorted as a whole (partial aggregates block by block, see
+`rollups.layout`), and memory holds the run's compressed files and a few row groups or a block, never all of its rows.
 """
 
 from __future__ import annotations
 
 import uuid
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 import obstore
@@ -17,15 +17,18 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from lakehouse.errors import TableError
+from lakehouse.evolution import changes
 from lakehouse.maintenance.view import rewritten_path
+from lakehouse.rollups.layout import row_groups
 from lakehouse.rollups.merge import merge_partials
-from lakehouse.schemas import REPLAY_COLUMNS
+from lakehouse.schemas import SPARSE_COLUMNS
 from lakehouse.sinks.files import DataFile, conform
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
     from datetime import timedelta
 
+    from deltalake import Schema
     from obstore.store import ObjectStore
 
     from lakehouse.chain import Add
@@ -92,6 +95,22 @@ class Form:
         """What a rewrite must not change: the number of events behind the rows."""
         return int(pc.sum(rows["events"]).as_py() or 0) if self.rollup else rows.num_rows
 
+    @property
+    def whole(self) -> list[str]:
+        """The columns that every file has, however old: a field of the event may have come later."""
+        if self.rollup or self.keep is not None:
+            return list(self.schema.names)
+        return [name for name in self.schema.names if name.startswith("_") and name not in SPARSE_COLUMNS]
+
+    def fitted(self, columns: Schema) -> Form:
+        """The same for a table whose columns are those of another version of the pipeline's file."""
+        if not changes(columns, self.schema):
+            return self
+        known = {each.name: each for each in self.schema}
+        strange = {change.column for change in changes(columns, self.schema)}
+        held = pa.schema(columns.to_arrow())
+        return replace(self, schema=pa.schema([each if each.name in strange else known[each.name] for each in held]))
+
 
 @dataclass(frozen=True)
 class _Group:
@@ -123,10 +142,16 @@ def rewrite(store: ObjectStore, name: str, run: Run, form: Form, target: int) ->
     groups = [group for file in run.files for group in _groups(store, name, file, form)]
     writer = _Writer(store, form, target, run.tier)
     before = after = 0
-    for rows in _in_order(sorted(groups, key=lambda group: group.least), name, form):
-        finished = form.finish(rows)
-        before, after = before + form.measure(rows), after + form.measure(finished)
-        writer.write(finished)
+
+    def finished() -> Iterator[pa.Table]:
+        nonlocal before, after
+        for rows in _in_order(sorted(groups, key=lambda group: group.least), name, form):
+            done = form.finish(rows)
+            before, after = before + form.measure(rows), after + form.measure(done)
+            yield done
+
+    for part in row_groups(finished(), form.rollup) if form.rollup else finished():
+        writer.write(part)
     adds = writer.close()
     if before != after:
         raise TableError(
@@ -146,7 +171,7 @@ def _groups(store: ObjectStore, name: str, live: LiveFile, form: Form) -> Iterat
     if live.rows is not None and file.metadata.num_rows != live.rows:
         what = f"it holds {file.metadata.num_rows} rows, not the {live.rows} of the log"
         raise UnreadableFileError(live.path, what, table=name)
-    if missing := set(form.schema.names).difference(file.schema_arrow.names, REPLAY_COLUMNS):
+    if missing := set(form.whole).difference(file.schema_arrow.names):
         raise UnreadableFileError(live.path, f"it lacks {', '.join(sorted(missing))}", table=name)
     leaves = [file.schema.column(index).path for index in range(len(file.schema.names))]
     keys = [leaves.index(key) for key in form.keys]

@@ -12,6 +12,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import timedelta
 from typing import TYPE_CHECKING
+from urllib.parse import unquote
 
 from deltalake.exceptions import DeltaError
 from obstore.exceptions import BaseError
@@ -29,6 +30,8 @@ from lakehouse.retirement import retired_before
 from lakehouse.schemas import journals
 from lakehouse.sinks.delta_log import TableLog, last_checkpoint
 from lakehouse.sinks.onepass import OnePass
+from lakehouse.sinks.restores import Restores
+from lakehouse.sinks.savepoints import Savepoints
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
@@ -195,6 +198,8 @@ class Maintainer:
             for name, (schema, moment) in journals(pipeline.name).items()
         }
         self._forms |= self._journals
+        self._savepoints = Savepoints(self._root, pipeline.name)
+        self._restores = Restores(self._root, pipeline.name)
         self._memory = {name: _Memory(Spans(form.time)) for name, form in self._forms.items()}
         self._retention_ms = round(self._settings.retention.total_seconds() * 1_000)
 
@@ -296,6 +301,10 @@ class Maintainer:
             report.bytes_before = report.bytes_after = view.bytes
         return view
 
+    def _form(self, view: TableView) -> Form:
+        """What the table's rows are: by its own columns, which may be of an earlier file than this process has."""
+        return self._forms[view.name].fitted(view.table.schema())
+
     def _limits(self, name: str) -> Limits:
         return Limits(
             target=self._settings.target_file_mib * MIB,
@@ -326,15 +335,18 @@ class Maintainer:
         tombstones = vacuum.Tombstones()
         tombstones.advance(view, backwards=view.version + 1)
         before_ms = now_ms - self._retention_ms
-        report.vacuumed_files = len(tombstones.expired(view, before_ms=before_ms, named=kept | (named or set())))
+        gone = tombstones.expired(view, before_ms=before_ms, named=kept | (named or set()))
+        report.vacuumed_files = len(self._without_saved(view, gone))
         lost = self._orphans(view, named, tombstones, now_ms)
+        free = set(self._without_saved(view, [path for path, _ in lost]))
+        lost = [(path, size) for path, size in lost if path in free]
         report.orphans_deleted, report.orphan_bytes = len(lost), sum(size for _, size in lost)
         files = cleanup.list_log(view)
         report.log_files = len(files)
         if view.settled is not None:
             hint = last_checkpoint(view.store)
-            gone = cleanup.expired(files, head=min(upto, view.settled), hint=hint, before_ms=before_ms)
-            report.log_files_deleted = len(gone)
+            cleaned = cleanup.expired(files, head=min(upto, view.settled), hint=hint, before_ms=before_ms)
+            report.log_files_deleted = len(cleaned)
 
     def _maintain(self, view: TableView, this: _Pass, report: TableReport) -> None:
         memory = self._memory[view.name]
@@ -391,7 +403,7 @@ class Maintainer:
         if retirement is None:
             return view
         keep = format_duration(self._keep[view.name])
-        rows = retire.carry_out(view, self._forms[view.name], retirement, keep=keep, retention=self._settings.retention)
+        rows = retire.carry_out(view, self._form(view), retirement, keep=keep, retention=self._settings.retention)
         if rows is None:
             report.given_up += 1
             return refresh(view)  # the next pass sees the table as it is now
@@ -418,7 +430,7 @@ class Maintainer:
         return after
 
     def _rewrite(self, view: TableView, memory: _Memory, report: TableReport) -> None:
-        form, limits = self._forms[view.name], self._limits(view.name)
+        form, limits = self._form(view), self._limits(view.name)
         log = TableLog(view.name, view.store, view.version, None, view.table.schema())
         files = list(view.files)
         failure: UnreadableFileError | None = None
@@ -453,16 +465,30 @@ class Maintainer:
         tombstones = memory.tombstones
         tombstones.advance(view, backwards=view.version + 1 if self._thorough else _BACKFILL)
         gone = tombstones.expired(view, before_ms=now_ms - self._retention_ms, named=kept | (named or set()))
+        gone = self._without_saved(view, gone)
         deleted = vacuum.delete(view, gone, self._going_on)
         tombstones.forget(deleted)
         report.vacuumed_files = len(deleted)
         if self._thorough or now_ms / 1_000 - memory.listed_s >= _LISTING_S:
             memory.listed_s = now_ms / 1_000
             lost = dict(self._orphans(view, named, tombstones, now_ms))
+            lost = {path: lost[path] for path in self._without_saved(view, lost)}
             deleted = vacuum.delete(view, lost, self._going_on)
             report.orphans_deleted, report.orphan_bytes = len(deleted), sum(lost[path] for path in deleted)
             for path in vacuum.staged(view, before_ms=now_ms - self._retention_ms):
                 path.unlink(missing_ok=True)
+
+    def _without_saved(self, view: TableView, paths: Iterable[str]) -> list[str]:
+        """Those that neither a savepoint nor an unfinished restore needs, asked where there is anything to delete.
+
+        Asked just before: a savepoint names what is live when it is made, and that is deleted no sooner than a
+        retention after it was removed.
+        """
+        paths = list(paths)
+        if not paths or view.kind == "journal":
+            return paths
+        saved = {unquote(path) for of in (self._savepoints, self._restores) for path in of.kept(view.name)}
+        return [path for path in paths if path not in saved]
 
     def _orphans(
         self, view: TableView, named: set[str] | None, tombstones: vacuum.Tombstones, now_ms: int

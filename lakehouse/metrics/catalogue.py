@@ -1,4 +1,4 @@
-"""Every metric that a pipeline exposes, declared once. Pure data: no client library, no pipeline.
+"""Every metric that a pipeline exposes, declared once. Data: no pipeline.
 
 Names follow Prometheus' conventions: base units, and `_total` for what only grows. Each series has the label `pipeline`
 besides its own. What a label may hold is bounded: names from the pipeline's file and suite, never from an event.
@@ -8,6 +8,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from typing import Literal
+
+from lakehouse.serving import beacon
 
 SECONDS = (0.01, 0.025, 0.05, 0.1, 0.2, 0.3, 0.5, 0.75, 1.0, 1.5, 2.5, 5.0, 10.0, 30.0, 60.0, 300.0)
 """Upper bounds of histogram buckets, seconds: fine around the second that the pipeline stays below."""
@@ -98,6 +100,16 @@ MAINTENANCE_CPU = Metric(
 MAINTENANCE_FAILED = Metric(
     "lakehouse_maintenance_failures_total", "counter", "Passes that left a table unmaintained.", ("table",)
 )
+CLOCK_AHEAD = Metric(
+    "lakehouse_clock_ahead_seconds",
+    "gauge",
+    "How far the last micro-batch's newest event, or Kafka's time of it, lay ahead of the driver's clock.",
+)
+DISK_FREE = Metric(
+    "lakehouse_disk_free_bytes", "gauge", "Bytes left on the disk of the root; 0 of 0 over an object store."
+)
+DISK_SIZE = Metric("lakehouse_disk_size_bytes", "gauge", "Size of that disk.")
+DASHBOARD_BEHIND = Metric(beacon.NAME, "gauge", beacon.HELP, ("table",))
 FIRING = Metric(
     "lakehouse_alert_firing", "gauge", "Whether an alert of the pipeline's file fires: 1 or 0.", ("alert", "severity")
 )
@@ -128,6 +140,10 @@ METRICS: tuple[Metric, ...] = (
     MAINTAINED,
     MAINTENANCE_CPU,
     MAINTENANCE_FAILED,
+    CLOCK_AHEAD,
+    DISK_FREE,
+    DISK_SIZE,
+    DASHBOARD_BEHIND,
     FIRING,
     LEFT_OUT,
     INFO,

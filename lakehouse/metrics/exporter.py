@@ -83,6 +83,9 @@ class Exporter:
             self._of(catalogue.REACHABLE).set(record.reachable)
         for part, size in record.memory.items():
             self._of(catalogue.MEMORY, part=part).set(size)
+        if record.disk is not None:
+            self._of(catalogue.DISK_FREE).set(record.disk[0])
+            self._of(catalogue.DISK_SIZE).set(record.disk[1])
 
     def _batch(self, record: Record) -> None:
         self._of(catalogue.BATCHES).inc()
@@ -97,6 +100,8 @@ class Exporter:
             self._of(catalogue.FAILED, rule=rule).inc(rows)
         if record.freshness_s is not None:
             self._of(catalogue.FRESHNESS).observe(record.freshness_s)
+        if record.ahead_s is not None:
+            self._of(catalogue.CLOCK_AHEAD).set(record.ahead_s)
         if record.newest_event_s is not None:
             self._of(catalogue.NEWEST_EVENT).set(record.newest_event_s)
 

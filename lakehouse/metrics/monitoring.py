@@ -1,6 +1,7 @@
 """The Grafana dashboard and the Prometheus alert rules, made from the catalogue so that they cannot fall behind it.
 
-`python -m lakehouse.metrics.monitoring` writes grafana/lakehouse.json and grafana/alerts.yaml; a test keeps them alike.
+`python -m lakehouse.metrics.monitoring` writes grafana/lakehouse.json, grafana/alerts.yaml and its tests for
+promtool; a test keeps them alike.
 """
 
 from __future__ import annotations
@@ -13,10 +14,12 @@ from typing import Any, Literal
 import yaml
 
 from lakehouse.metrics import catalogue as c
+from lakehouse.metrics.rule_tests import rule_tests
 
 DASHBOARD_FILE = Path("grafana/lakehouse.json")
 RULES_FILE = Path("grafana/alerts.yaml")
-"""Both relative to the project's folder."""
+TESTS_FILE = Path("grafana/alerts_test.yaml")
+"""All relative to the project's folder."""
 RUNBOOKS = "docs/runbooks"
 
 _WIDTH, _HEIGHT = 12, 8
@@ -125,6 +128,24 @@ PANELS: tuple[Panel, ...] = (
         "Alerts of the pipeline's own file.",
     ),
     Panel(
+        "Clocks",
+        "s",
+        ((f"{c.CLOCK_AHEAD.name}{_ONE}", "ahead of the driver's clock"),),
+        "Events or Kafka's times that lie in the future: a clock is wrong somewhere.",
+    ),
+    Panel(
+        "Disk",
+        "bytes",
+        ((f"{c.DISK_FREE.name}{_ONE}", "free"), (f"{c.DISK_SIZE.name}{_ONE}", "size")),
+        "Of the tables' root. Maintenance writes merged files beside the old ones before it deletes those.",
+    ),
+    Panel(
+        "Dashboards",
+        "s",
+        ((f"max by (table) ({c.DASHBOARD_BEHIND.name}{_ONE})", "{{table}}"),),
+        "Since the dashboard's process that is furthest behind had the newest version of a table.",
+    ),
+    Panel(
         "Trouble",
         "short",
         (
@@ -210,6 +231,38 @@ RULES: tuple[Rule, ...] = (
         "warning",
         "{{ $labels.table }} has {{ $value }} live files.",
         "maintenance",
+    ),
+    Rule(
+        "LakehouseSlowCommits",
+        f'histogram_quantile(0.5, sum by (le, pipeline) (rate({c.BATCH_SECONDS.series[0]}{{phase="commit"}}[5m]))) > 1',
+        "2m",
+        "warning",
+        "Half of the batches of {{ $labels.pipeline }} take more than {{ $value | humanizeDuration }} to commit.",
+        "slow_storage",
+    ),
+    Rule(
+        "LakehouseClockAhead",
+        f"{c.CLOCK_AHEAD.name} > 5",
+        "1m",
+        "warning",
+        "Events of {{ $labels.pipeline }} lie {{ $value | humanizeDuration }} ahead of the driver's clock.",
+        "clock",
+    ),
+    Rule(
+        "LakehouseDiskNearlyFull",
+        f"{c.DISK_FREE.name} / {c.DISK_SIZE.name} < 0.1",
+        "1m",
+        "critical",
+        "{{ $value | humanizePercentage }} of the disk of {{ $labels.pipeline }} are left.",
+        "disk",
+    ),
+    Rule(
+        "LakehouseDashboardBehind",
+        f"max by (pipeline, table) ({c.DASHBOARD_BEHIND.name}) > 10",
+        "1m",
+        "warning",
+        "A dashboard of {{ $labels.pipeline }} shows {{ $labels.table }} as of {{ $value | humanizeDuration }} ago.",
+        "dashboard",
     ),
     Rule(
         "LakehouseFiguresLeftOut",
@@ -301,7 +354,14 @@ def render_rules() -> str:
     return head + yaml.safe_dump(rules(), sort_keys=False, width=120)
 
 
+def render_tests() -> str:
+    """The file of the rules' tests."""
+    head = f"# Made by `python -m lakehouse.metrics.monitoring`. Run it by `promtool test rules {TESTS_FILE}`.\n"
+    return head + yaml.safe_dump(rule_tests(rules(), RULES_FILE.name), sort_keys=False, width=120)
+
+
 if __name__ == "__main__":
     DASHBOARD_FILE.parent.mkdir(exist_ok=True)
     DASHBOARD_FILE.write_text(render_dashboard(), encoding="utf-8")
     RULES_FILE.write_text(render_rules(), encoding="utf-8")
+    TESTS_FILE.write_text(render_tests(), encoding="utf-8")

@@ -44,11 +44,13 @@ class Sample:
         at_s: when, seconds since 1970 UTC.
         ends: partition → offset that the next committed record gets; None where Kafka did not answer.
         memory: part of the process tree → resident bytes.
+        disk: (bytes left, bytes in all) of the root's disk; None over an object store.
     """
 
     at_s: float
     ends: Mapping[int, int] | None = None
     memory: Mapping[str, int] = field(default_factory=dict)
+    disk: tuple[int, int] | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,6 +79,9 @@ class Record:
         reachable: whether Kafka answered when last asked; None before the first time.
         memory: part → resident bytes.
         tables: table → its figures.
+        ahead_s: how far the newest event, or Kafka's time of it, lies ahead of the commit; 0 where neither does.
+        maintained_s: when the table that has waited longest was last maintained, seconds since 1970 UTC.
+        disk: as in `Sample`.
     """
 
     at_s: float
@@ -94,6 +99,9 @@ class Record:
     reachable: bool | None = None
     memory: Mapping[str, int] = field(default_factory=dict)
     tables: Mapping[str, TableFigures] = field(default_factory=dict)
+    ahead_s: float | None = None
+    maintained_s: float | None = None
+    disk: tuple[int, int] | None = None
 
     def to_row(self) -> dict[str, Any]:
         """In the columns of `schemas.OPS_SCHEMA`."""
@@ -114,17 +122,24 @@ class Record:
             "memory_bytes": list(self.memory.items()),
             "files": [(name, of.files) for name, of in self.tables.items()],
             "log_files": [(name, of.log_files) for name, of in self.tables.items() if of.log_files is not None],
+            "ahead_seconds": self.ahead_s,
+            "maintained": None if self.maintained_s is None else _moment(self.maintained_s),
         }
 
 
 def record_of(
-    committed: Committed, sample: Sample | None, tables: Mapping[str, TableFigures], event_time: str
+    committed: Committed,
+    sample: Sample | None,
+    tables: Mapping[str, TableFigures],
+    event_time: str,
+    maintained_s: float | None = None,
 ) -> Record:
     """The record of a micro-batch; `event_time` is the column whose range its files state."""
     batch = committed.batch
     spans = [orjson.loads(add["stats"]) for add in batch.adds[f"silver/{batch.pipeline}"]]
     arrived = _moments(spans, "minValues", "_timestamp")
     happened = _moments(spans, "maxValues", event_time)
+    latest = [*happened, *_moments(spans, "maxValues", "_timestamp")]
     return Record(
         at_s=committed.at_s,
         query_id=batch.query_id,
@@ -141,10 +156,15 @@ def record_of(
         reachable=reachable(sample),
         memory=sample.memory if sample else {},
         tables=tables,
+        ahead_s=max(0.0, max(latest) - committed.at_s) if latest else None,
+        maintained_s=maintained_s,
+        disk=sample.disk if sample else None,
     )
 
 
-def look(batch: Batch | None, sample: Sample, tables: Mapping[str, TableFigures]) -> Record:
+def look(
+    batch: Batch | None, sample: Sample, tables: Mapping[str, TableFigures], maintained_s: float | None = None
+) -> Record:
     """The record of a look at a pipeline whose last micro-batch, where there is one, has been told already."""
     return Record(
         at_s=sample.at_s,
@@ -152,6 +172,8 @@ def look(batch: Batch | None, sample: Sample, tables: Mapping[str, TableFigures]
         reachable=reachable(sample),
         memory=sample.memory,
         tables=tables,
+        maintained_s=maintained_s,
+        disk=sample.disk,
     )
 
 

@@ -1,4 +1,4 @@
-"""Looks at what no micro-batch knows: how far Kafka has gone, and how much memory the process tree holds."""
+"""Looks at what no micro-batch knows: how far Kafka has gone, the process tree's memory, the room on the disk."""
 
 from __future__ import annotations
 
@@ -9,14 +9,14 @@ from typing import TYPE_CHECKING
 
 import psutil
 
-from lakehouse import kafka_admin
+from lakehouse import kafka_admin, storage
 from lakehouse.errors import LakehouseError
 from lakehouse.metrics.record import Sample
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from lakehouse.config.models import Source
+    from lakehouse.config.models import Pipeline, Source
 
 
 def kafka_ends(source: Source) -> dict[int, int] | None:
@@ -49,7 +49,7 @@ def memory(pid: int | None = None) -> dict[str, int]:
     return found
 
 
-def take(source: Source, *, ask: Callable[[Source], dict[int, int] | None] = kafka_ends) -> Sample:
+def take(pipeline: Pipeline, *, ask: Callable[[Source], dict[int, int] | None] = kafka_ends) -> Sample:
     """One look; with a Kafka that is away it takes some seconds."""
-    ends = ask(source)
-    return Sample(time.time(), ends, memory())
+    ends = ask(pipeline.source)
+    return Sample(time.time(), ends, memory(), storage.room(pipeline.root))

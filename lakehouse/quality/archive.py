@@ -107,7 +107,9 @@ class Archive:
             return
         self._noted[batch.pipeline] = batch.suite_sha256
         uses = self._entries(batch.pipeline)
-        if uses and uses[-1]["suite_sha256"] == batch.suite_sha256:
+        last = uses[-1] if uses else None
+        went_back = last is not None and _before(batch.start, _offsets(last["start"]))
+        if last is not None and last["suite_sha256"] == batch.suite_sha256 and not went_back:
             return
         entry = {
             "suite_sha256": batch.suite_sha256,
@@ -120,7 +122,11 @@ class Archive:
 
     def uses(self, pipeline: str) -> tuple[Use, ...]:
         """Which suite judged which of the pipeline's records, from the first on."""
-        entries = self._entries(pipeline)
+        entries: list[dict[str, Any]] = []
+        for entry in self._entries(pipeline):
+            # A restore went back to before these: what they had judged has left the tables.
+            start = _offsets(entry["start"])
+            entries = [*(kept for kept in entries if _before(_offsets(kept["start"]), start)), entry]
         starts = [_offsets(entry["start"]) for entry in entries]
         ends = [*starts[1:], None][: len(starts)]
         return tuple(
@@ -155,6 +161,15 @@ class Archive:
             obstore.put(self._store, path, json.dumps(value, ensure_ascii=False, indent=1).encode(), mode="create")
         except AlreadyExistsError:
             return
+
+
+def _before(earlier: Offsets, later: Offsets) -> bool:
+    """Whether the second has gone on from the first in any partition."""
+    return any(
+        offset > earlier.get(topic, {}).get(partition, 0)
+        for topic, of in later.items()
+        for partition, offset in of.items()
+    )
 
 
 def history(pipeline: Pipeline) -> tuple[Use, ...]:

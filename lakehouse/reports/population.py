@@ -13,10 +13,10 @@ from pyspark.sql import functions as F
 from lakehouse import storage
 from lakehouse.config.models import parse_duration
 from lakehouse.errors import ConfigError
+from lakehouse.formats.values import read_values
 from lakehouse.quality.reasons import ERRORS, WARNINGS
 from lakehouse.quality.verdicts import REASONS_DDL
-from lakehouse.schemas import REPLAY_COLUMNS, silver_schema
-from lakehouse.transforms.parse import parse_json
+from lakehouse.schemas import SPARSE_COLUMNS, silver_schema
 
 if TYPE_CHECKING:
     from pyspark.sql import Column, DataFrame, SparkSession
@@ -125,13 +125,12 @@ def read_population(spark: SparkSession, pipeline: Pipeline, versions: dict[str,
         .where(span.holds(F.col("_timestamp")))
         for layer, version in versions.items()
     }
-    fields = {name: field.type for name, field in pipeline.source.fields.items()}
     columns = tuple(silver_schema(pipeline.source.fields).names)
-    read_again = parse_json(layers["quarantine"], fields)
+    read_again = read_values(layers["quarantine"], pipeline.source)
     no_reasons = F.array().cast(REASONS_DDL)
     silver = layers["silver"].select(*columns, no_reasons.alias(ERRORS), F.lit("silver").alias(LAYER))
     unset = {
-        name: F.lit(None).cast(layers["silver"].schema[name].dataType) for name in columns if name in REPLAY_COLUMNS
+        name: F.lit(None).cast(layers["silver"].schema[name].dataType) for name in columns if name in SPARSE_COLUMNS
     }
     added = {**unset, WARNINGS: no_reasons, LAYER: F.lit("quarantine")}
     refused = read_again.where("_fits").withColumns(added)

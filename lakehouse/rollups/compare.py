@@ -11,19 +11,22 @@ import pyarrow.compute as pc
 
 from lakehouse.rollups.merge import merge_hll, merge_kll, merge_partials
 from lakehouse.rollups.partials import GRAIN_US, aggregate
+from lakehouse.rollups.sketches import count_bitmap, count_theta, read_top
 from lakehouse.schemas import TIMESTAMP
 
 if TYPE_CHECKING:
     import datasketches
     import pyarrow.dataset as ds
 
-    from lakehouse.config.models import AnyMetric, Rollup
+    from lakehouse.config.models import AnyMetric, DistinctMetric, Rollup
 
 _SHOWN = 10
 _SUM_TOLERANCE = 1e-9
 """Relative: floating-point sums depend on the order of addition, which differs between the two sides."""
 _RANK_ERRORS = 3.0
 """A KLL sketch is random; its stated rank error holds with 99 %, three times that practically always."""
+_THETA_ERRORS = 6.0
+"""Both sides of a Theta sketch are random: so many standard deviations apart they practically never are."""
 _ESTIMATE_TOLERANCE = 1e-6
 """Relative: both HLL estimates come from unions of the same hashes."""
 
@@ -123,18 +126,42 @@ def _agrees(metric: AnyMetric, wanted: Any, found: Any) -> bool:  # noqa: ANN401
             return bool(
                 wanted == found or (None not in (wanted, found) and np.isclose(wanted, found, rtol=_SUM_TOLERANCE))
             )
-        case "distinct":
-            return bool(
-                np.isclose(
-                    _hll_estimate(wanted, metric.lg_k),
-                    _hll_estimate(found, metric.lg_k),
-                    rtol=_ESTIMATE_TOLERANCE,
-                )
+        case "mean" | "variance":
+            return wanted["values"] == found["values"] and bool(
+                np.isclose(wanted["mean"], found["mean"], rtol=_SUM_TOLERANCE)
+                and np.isclose(wanted["m2"], found["m2"], rtol=_ESTIMATE_TOLERANCE)
             )
+        case "top":
+            return _same_heads(wanted, found)
+        case "distinct":
+            return _same_members(wanted, found, metric)
         case "quantiles":
             return _same_distribution(merge_kll([wanted], metric.k), merge_kll([found], metric.k))
         case _:
             return bool(wanted == found)
+
+
+def _same_members(wanted: bytes, found: bytes, metric: DistinctMetric) -> bool:
+    match metric.sketch:
+        case "bitmap":
+            return count_bitmap(wanted) == count_bitmap(found)
+        case "theta":
+            # Which members a full sketch keeps depends on the order in which they came.
+            tolerance = _THETA_ERRORS * 2 ** (-metric.lg_k / 2)
+            return bool(np.isclose(count_theta(wanted), count_theta(found), rtol=tolerance))
+        case "hll":
+            here, there = (_hll_estimate(sketch, metric.lg_k) for sketch in (wanted, found))
+            return bool(np.isclose(here, there, rtol=_ESTIMATE_TOLERANCE))
+
+
+def _same_heads(wanted: bytes, found: bytes) -> bool:
+    """Whether two frequent-items sketches can be of the same values: no value's bounds exclude each other."""
+    here, there = ({each.value: each for each in read_top(sketch, 100_000)} for sketch in (wanted, found))
+    common = here.keys() & there.keys()
+    return bool(common or not (here or there)) and all(
+        here[value].at_least <= there[value].at_most and there[value].at_least <= here[value].at_most
+        for value in common
+    )
 
 
 def _hll_estimate(sketch: bytes, lg_k: int) -> float:

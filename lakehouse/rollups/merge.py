@@ -12,17 +12,23 @@ from typing import TYPE_CHECKING
 import datasketches
 import pyarrow as pa
 
+from lakehouse.rollups.moments import PARTS, flatten
+from lakehouse.rollups.moments import merge as merge_moments
 from lakehouse.rollups.partials import GRAIN_US, window_of
+from lakehouse.rollups.sketches import merge_bitmaps, merge_theta, merge_top
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
-    from lakehouse.config.models import AnyMetric, Rollup
+    from lakehouse.config.models import AnyMetric, DistinctMetric, Rollup
 
 _SMALLEST_UNION = 7
 """The library's HLL union takes lg_k from here; a smaller sketch passes through it unharmed."""
-_MERGE = {"count": "sum", "sum": "sum", "min": "min", "max": "max", "quantiles": "list", "distinct": "list"}
-"""Metric type → how Arrow aggregates it; sketches are listed, then merged one group at a time."""
+_MERGE = {
+    "count": "sum", "sum": "sum", "min": "min", "max": "max", "quantiles": "list", "distinct": "list", "top": "list",
+}  # fmt: skip
+"""Metric type → how Arrow aggregates it; sketches are listed, then merged one group at a time. Moments are listed part
+by part, and merged for all groups at once."""
 
 
 def merge_partials(partials: pa.Table, rollup: Rollup) -> pa.Table:
@@ -48,14 +54,32 @@ def merge_by(partials: pa.Table, keys: Sequence[str], metrics: Iterable[AnyMetri
     """
     own = {"events": "sum", "min_event_time": "min", "max_event_time": "max", "_batch_id": "max"}
     how = {name: kind for name, kind in own.items() if name in partials.column_names}
-    how |= {metric.name: _MERGE[metric.type] for metric in metrics}
-    groups = partials.combine_chunks().group_by(keys, use_threads=False).aggregate(list(how.items()))
-    columns = {name: groups[name] for name in keys} | {name: groups[f"{name}_{kind}"] for name, kind in how.items()}
+    metrics = list(metrics)
+    triples = {metric.name: [f"{metric.name}.{part}" for part in PARTS] for metric in metrics if _is_moments(metric)}
+    how |= {metric.name: _MERGE[metric.type] for metric in metrics if metric.name not in triples}
+    how |= dict.fromkeys((name for names in triples.values() for name in names), "list")
+    groups = _flattened(partials.combine_chunks(), triples).group_by(keys, use_threads=False)
+    found = groups.aggregate(list(how.items()))
+    columns = {name: found[name] for name in keys} | {name: found[f"{name}_{kind}"] for name, kind in how.items()}
+    columns |= {name: merge_moments([columns[part] for part in names]) for name, names in triples.items()}
     for metric in metrics:
-        if _MERGE[metric.type] == "list":
+        if _MERGE.get(metric.type) == "list":
             columns[metric.name] = _merge_sketches(columns[metric.name], metric)
     merged = pa.table({name: columns[name] for name in partials.column_names})
     return merged.cast(partials.schema).sort_by([(key, "ascending") for key in keys])
+
+
+def _is_moments(metric: AnyMetric) -> bool:
+    return metric.type in ("mean", "variance")
+
+
+def _flattened(partials: pa.Table, triples: dict[str, list[str]]) -> pa.Table:
+    """The table with three plain columns instead of each of moments, which Arrow can group."""
+    for name, names in triples.items():
+        for part, values in zip(names, flatten(partials[name]), strict=True):
+            partials = partials.append_column(part, values)
+        partials = partials.drop_columns([name])
+    return partials
 
 
 def coarsen(partials: pa.Table, rollup: Rollup, grain: str) -> pa.Table:
@@ -79,9 +103,21 @@ def _merge_sketches(lists: pa.ChunkedArray, metric: AnyMetric) -> pa.Array:
             merged.append(parts[0] if parts else None)
         elif metric.type == "quantiles":
             merged.append(kll_bytes(parts, metric.k))
+        elif metric.type == "top":
+            merged.append(merge_top(parts, metric.lg_k))
         elif metric.type == "distinct":
-            merged.append(hll_bytes(parts, metric.lg_k))
+            merged.append(_merge_distinct(parts, metric))
     return pa.array(merged, pa.binary())
+
+
+def _merge_distinct(parts: list[bytes], metric: DistinctMetric) -> bytes:
+    match metric.sketch:
+        case "hll":
+            return hll_bytes(parts, metric.lg_k)
+        case "theta":
+            return merge_theta(parts, metric.lg_k)
+        case "bitmap":
+            return merge_bitmaps(parts)
 
 
 def merge_kll(parts: Iterable[bytes], k: int) -> datasketches.kll_doubles_sketch:

@@ -7,19 +7,21 @@ event is just one more partial and nothing is ever updated.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import datasketches
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from lakehouse.rollups.moments import moments
+from lakehouse.rollups.sketches import bitmap, theta, top
 from lakehouse.schemas import TIMESTAMP, metric_type
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from lakehouse.config.models import AnyMetric, Rollup
+    from lakehouse.config.models import AnyMetric, DistinctMetric, Rollup
 
 GRAIN_US = {"1s": 1_000_000, "1m": 60_000_000, "1h": 3_600_000_000, "1d": 86_400_000_000}
 """Width of each grain's window, microseconds."""
@@ -42,10 +44,10 @@ def aggregate(rows: pa.Table, rollup: Rollup, grain: str, *, event_time: str) ->
     aggregations: list[tuple[str, str]] = [("_time", "count"), ("_time", "min"), ("_time", "max")]
     for index, metric in enumerate(rollup.metrics):
         inputs[f"_{index}"] = _input(rows, metric)
-        aggregations.append((f"_{index}", _AGGREGATION[metric.type]))
+        aggregations += [(f"_{index}", how) for how in _AGGREGATION[metric.type]]
     groups = pa.table(inputs).combine_chunks().group_by(["window_start", *rollup.dimensions]).aggregate(aggregations)
     metrics = {
-        metric.name: _finish(groups[f"_{index}_{_AGGREGATION[metric.type]}"], metric)
+        metric.name: _finish([groups[f"_{index}_{how}"] for how in _AGGREGATION[metric.type]], metric)
         for index, metric in enumerate(rollup.metrics)
     }
     return pa.table(
@@ -61,7 +63,8 @@ def aggregate(rows: pa.Table, rollup: Rollup, grain: str, *, event_time: str) ->
 
 
 _AGGREGATION = {
-    "count": "sum", "sum": "sum", "min": "min", "max": "max", "quantiles": "list", "distinct": "list",
+    "count": ("sum",), "sum": ("sum",), "min": ("min",), "max": ("max",), "mean": ("count", "mean", "variance"),
+    "variance": ("count", "mean", "variance"), "quantiles": ("list",), "distinct": ("list",), "top": ("list",),
 }  # fmt: skip
 
 
@@ -92,19 +95,35 @@ def _input(rows: pa.Table, metric: AnyMetric) -> pa.ChunkedArray | pa.Array:
     if metric.type == "count":
         return pa.array(np.ones(rows.num_rows, dtype=np.int64)) if mask is None else mask.cast(pa.int64())
     values = rows[metric.column]
-    if metric.type != "distinct":
+    if metric.type not in ("distinct", "top"):
         values = values.cast(pa.float64())
+    if metric.type in ("mean", "variance"):
+        values = pc.if_else(pc.is_finite(values), values, None)
     return values if mask is None else pc.if_else(mask, values, None)
 
 
-def _finish(values: pa.ChunkedArray, metric: AnyMetric) -> pa.ChunkedArray | pa.Array:
+def _finish(found: list[pa.ChunkedArray], metric: AnyMetric) -> pa.ChunkedArray | pa.Array:
     match metric.type:
+        case "mean" | "variance":
+            return moments(*found)
         case "quantiles":
-            return pa.array([_kll(group, metric.k) for group in _numbers(values)], pa.binary())
+            return pa.array([_kll(group, metric.k) for group in _numbers(found[0])], pa.binary())
+        case "top":
+            return pa.array([top(group, metric.lg_k) for group in _values(found[0])], pa.binary())
         case "distinct":
-            return pa.array([_hll(group, metric.lg_k) for group in _values(values)], pa.binary())
+            return pa.array(_distinct(found[0], metric), pa.binary())
         case _:
-            return values.cast(metric_type(metric))
+            return found[0].cast(metric_type(metric))
+
+
+def _distinct(lists: pa.ChunkedArray, metric: DistinctMetric) -> Iterator[bytes]:
+    match metric.sketch:
+        case "hll":
+            return (_hll(group, metric.lg_k) for group in _values(lists))
+        case "theta":
+            return (theta(group, metric.lg_k) for group in _values(lists))
+        case "bitmap":
+            return (bitmap(np.array(group, dtype=np.int64)) for group in _values(lists))
 
 
 def _numbers(lists: pa.ChunkedArray) -> Iterator[np.ndarray]:
@@ -114,7 +133,7 @@ def _numbers(lists: pa.ChunkedArray) -> Iterator[np.ndarray]:
         yield values[~np.isnan(values)]
 
 
-def _values(lists: pa.ChunkedArray) -> Iterator[list[int] | list[str]]:
+def _values(lists: pa.ChunkedArray) -> Iterator[list[Any]]:
     for group in lists.combine_chunks():
         yield group.values.drop_null().to_pylist()
 

@@ -27,6 +27,7 @@ would take seconds and gigabytes."""
 ROWS = 100
 """Silver rows that a drill shows."""
 _RANKS = (0.5, 0.95, 0.99)
+_DISTINCT = {"hll": "hll_merge_estimate(list({}))", "theta": "merged_theta({})", "bitmap": "merged_bitmap({})"}
 _FORMULA = ("=", "+", "-", "@", "\t", "\r")
 
 
@@ -85,9 +86,13 @@ def _measures(metric: AnyMetric) -> list[Measure]:
                 )
                 for rank in _RANKS
             ]
+        case "mean" | "variance":
+            return [Measure(metric.name, f"merged_{metric.type}({column})", sketch=True)]
         case "distinct":
-            base = metric.name.removesuffix("_hll")
-            return [Measure(f"{base}_distinct", f"round(hll_merge_estimate(list({column})))::BIGINT", sketch=True)]
+            base, merged = metric.name.removesuffix("_hll"), _DISTINCT[metric.sketch].format(column)
+            return [Measure(f"{base}_distinct", f"round({merged})::BIGINT", sketch=True)]
+        case "top":
+            return []  # a list of values, and no figure
 
 
 def statement(wanted: Slice) -> str:

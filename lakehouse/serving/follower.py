@@ -22,14 +22,16 @@ import pyarrow.parquet as pq
 
 from lakehouse.errors import LakehouseError, TableError
 from lakehouse.serving.log import LogTail, open_state
-from lakehouse.serving.snapshot import LEVELS, Bucket, Problem, Snapshot
+from lakehouse.serving.scale import LEVELS
+from lakehouse.serving.snapshot import Bucket, Problem, Snapshot
 from lakehouse.serving.state import State
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     from lakehouse.serving.log import Commit, LiveFile, TableState
-    from lakehouse.serving.snapshot import Level, Shape
+    from lakehouse.serving.scale import Level
+    from lakehouse.serving.snapshot import Shape
 
 LOCAL_POLL_S = 0.025
 """A look for the next version costs 25 µs on a local disk: 40 looks a second are 0.1 % of a core."""
@@ -86,11 +88,14 @@ class Follower:
         self._files: dict[str, float] = {}
         """path → last window, seconds since 1970, of the live files whose rows are in the buckets."""
         self._generation = 0
-        self._last_step = self._last_progress = clock()
+        self._last_step = self._last_progress = self.current_s = clock()
+        """`current_s`: when the thread last had the newest version, seconds since 1970 UTC."""
         self._changed = threading.Condition()
         self._stop = threading.Event()
         self._thread: threading.Thread | None = None
         self._snapshot = self._waiting()
+        self.cpu_s = 0.0
+        """What the thread has computed so far."""
 
     @property
     def snapshot(self) -> Snapshot:
@@ -166,13 +171,14 @@ class Follower:
             delay = self.poll_s
             try:
                 self.step()
-                failures = 0
+                failures, self.current_s = 0, self._clock()
                 if self._snapshot.problem is not None:
                     self._publish(replace(self._snapshot, problem=None))
             except Exception as error:  # noqa: BLE001 - the thread must outlive any failure and show it
                 self._fail(error)
                 delay = min(RETRY_MAX_S, self.poll_s * 2**failures)
                 failures += 1
+            self.cpu_s = time.thread_time()
             self._stop.wait(delay)
 
     def _fail(self, error: Exception) -> None:

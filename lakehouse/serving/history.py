@@ -43,11 +43,18 @@ _NEWEST_VERSIONS = 1_000
 
 @dataclass(frozen=True, slots=True)
 class Part:
-    """One data file. `first_us` and `last_us` are its first and last window, µs since 1970 UTC; None where unknown."""
+    """One data file.
+
+    Attributes:
+        path: relative to its table.
+        first_us, last_us: its first and last window, µs since 1970 UTC; None where unknown.
+        rows: in it; 0 where unknown.
+    """
 
     path: str
     first_us: int | None = None
     last_us: int | None = None
+    rows: int = 0
 
     def may_hold(self, start_us: int, end_us: int) -> bool:
         """Whether any of its windows may begin in [start_us, end_us)."""
@@ -175,9 +182,11 @@ def hold(table: DeltaTable, grain: str, name: str) -> Held:
     """
     tail = LogTail(table.table_uri.removeprefix("file://"), version=table.version())
     actions = pa.table(table.get_add_actions(flatten=True))
+    known = actions.column_names
     paths = [unquote(path) for path in actions["path"].to_pylist()]
     firsts, lasts = _windows(actions, "min"), _windows(actions, "max")
-    parts = tuple(Part(*part) for part in zip(paths, firsts, lasts, strict=True))
+    rows = [count or 0 for count in actions["num_records"].to_pylist()] if "num_records" in known else [0] * len(paths)
+    parts = tuple(Part(*part) for part in zip(paths, firsts, lasts, rows, strict=True))
     batch_ms, cover = _find_newest(tail, name, table.version())
     version, table_id = table.version(), str(table.metadata().id)
     return Held(grain, name, tail, table_id, version, parts, retired_before(table), batch_ms, cover)
@@ -219,7 +228,7 @@ def _tail(finer: Held, coarser: Held) -> tuple[Part, ...]:
                 where=f"table {finer.name}",
                 remedy="ask again; if it stays so, see what `lakehouse doctor` says",
             )
-        parts += [Part(added.path) for added in commit.adds if added.data_change]
+        parts += [Part(added.path, rows=added.num_records or 0) for added in commit.adds if added.data_change]
     return tuple(parts)
 
 
@@ -238,19 +247,24 @@ def read_rows(
         schema: columns to read; `window_start` among them.
         start_us: where the range begins, µs since 1970 UTC, inclusive.
         end_us: where it ends, exclusive.
-        read: instead of `read_part`.
+        read: instead of `read_part`; may leave out rows that are not in the range.
 
     Raises:
         TableError: a file is missing or damaged.
     """
     read = read or read_part
     found = [
-        read(source.table, part, schema)
+        _within(read(source.table, part, schema), part, start_us, end_us)
         for source in sources
         for part in source.parts
         if part.may_hold(start_us, end_us)
     ]
-    rows = pa.concat_tables([schema.empty_table(), *found])
+    return pa.concat_tables([schema.empty_table(), *found])
+
+
+def _within(rows: pa.Table, part: Part, start_us: int, end_us: int) -> pa.Table:
+    if part.first_us is not None and part.last_us is not None and start_us <= part.first_us <= part.last_us < end_us:
+        return rows
     windows = rows["window_start"].cast(pa.int64())
     return rows.filter(pc.and_(pc.greater_equal(windows, start_us), pc.less(windows, end_us)))
 
@@ -265,8 +279,13 @@ def read_part(table: Held, part: Part, schema: pa.Schema) -> pa.Table:
         body = table.tail.store.get(part.path).bytes()
         return pq.ParquetFile(pa.BufferReader(pa.py_buffer(body))).read(schema.names, use_threads=False).cast(schema)
     except (FileNotFoundError, pa.ArrowException, pa.ArrowKeyError) as error:
-        raise TableError(
-            f"a file of the table cannot be read: {error}",
-            where=f"table {table.name}, file {part.path}",
-            remedy="ask again: it may have been replaced long ago; if it stays so, see what `lakehouse doctor` says",
-        ) from error
+        raise unreadable(table, part, error) from error
+
+
+def unreadable(table: Held, part: Part, error: Exception) -> TableError:
+    """The error of a file that is missing or damaged."""
+    return TableError(
+        f"a file of the table cannot be read: {error}",
+        where=f"table {table.name}, file {part.path}",
+        remedy="ask again: it may have been replaced long ago; if it stays so, see what `lakehouse doctor` says",
+    )

@@ -19,7 +19,7 @@ from deltalake.exceptions import TableNotFoundError
 from obstore.store import LocalStore
 
 from lakehouse.errors import TableError
-from lakehouse.storage import open_store, resolve_root
+from lakehouse.storage import is_remote, open_reader, reader_options, resolve_root
 
 if TYPE_CHECKING:
     from obstore.store import ObjectStore
@@ -88,10 +88,10 @@ def open_state(url: str) -> TableState | None:
         TableError: the log is there but cannot be read.
     """
     location = resolve_root(url)
-    if not location.startswith("s3://") and not (Path(location) / "_delta_log").is_dir():
+    if not is_remote(location) and not (Path(location) / "_delta_log").is_dir():
         return None
     try:
-        table = DeltaTable(location)
+        table = DeltaTable(location, storage_options=reader_options(location))
         actions = table.get_add_actions(flatten=True)
         paths = actions.column("path").to_pylist()
         modified = actions.column("modification_time").to_pylist()
@@ -137,7 +137,7 @@ class LogTail:
     def store(self) -> ObjectStore:
         """The table's folder. Raises FileNotFoundError while it does not exist: a reader makes no folders."""
         if self._store is None:
-            self._store = open_store(self.url) if self.url.startswith("s3://") else _existing_folder(self.url)
+            self._store = open_reader(self.url) if is_remote(self.url) else _existing_folder(self.url)
         return self._store
 
     def poll(self, limit: int = MAX_COMMITS_PER_POLL) -> list[Commit]:

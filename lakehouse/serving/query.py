@@ -7,51 +7,74 @@ question at the same versions is answered once. No Spark, no JVM, nothing writte
 
 from __future__ import annotations
 
+import math
 import threading
 import time
-from collections import OrderedDict
 from dataclasses import asdict, dataclass, field, replace
 from datetime import UTC, date, datetime, timedelta
-from typing import TYPE_CHECKING, Any, Generic, TypeVar
+from typing import TYPE_CHECKING, Any
 
 import datasketches
+import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 from deltalake import DeltaTable
 from deltalake.exceptions import DeltaError, TableNotFoundError
 
-from lakehouse.config.models import format_duration, parse_duration
+from lakehouse.config.models import (
+    CountMetric,
+    DistinctMetric,
+    MomentsMetric,
+    QuantilesMetric,
+    TopMetric,
+    format_duration,
+    parse_duration,
+)
 from lakehouse.config.problems import choose
-from lakehouse.errors import ConfigError, TableError, TooStale
+from lakehouse.errors import ConfigError, TableError, TooSlow, TooStale
 from lakehouse.rollups.merge import merge_by
+from lakehouse.rollups.moments import means, variances
 from lakehouse.rollups.partials import GRAIN_US, window_of
-from lakehouse.schemas import TIMESTAMP, gold_schema
+from lakehouse.rollups.sketches import count_bitmap, count_theta, read_top
+from lakehouse.schemas import TIMESTAMP, gold_schema, wide
+from lakehouse.serving.files import Files, Wanted
 from lakehouse.serving.grid import render_grid
-from lakehouse.serving.history import Held, History, grains_of, hold, read_part, read_rows
+from lakehouse.serving.history import Held, History, grains_of, hold, read_rows
+from lakehouse.serving.lru import Lru
 from lakehouse.serving.planner import Kept, Segment, moment, plan
+from lakehouse.serving.revisions import Revisions
 from lakehouse.storage import resolve_root
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Hashable, Iterable, Sequence
+    from collections.abc import Callable, Iterable, Sequence
 
-    from lakehouse.config.models import AnyMetric, Pipeline
+    from lakehouse.config.models import AnyMetric, Pipeline, Rollup
     from lakehouse.serving.history import Part
+    from lakehouse.serving.revisions import Lately
 
 EVENTS = "events"
+REVISED = "revised"
+"""Events of a row that came long after their window had ended, lately: see `revisions`."""
 _REOPEN_S = 5.0
 """After so long without a commit a table is opened anew: it may have been made anew, or its log cleaned."""
 _ANSWERS = 256
-_CACHED_BYTES = 256 * 2**20
-"""Of Arrow rows that are kept in memory; files never change, so that what was read stays true."""
+_RANKED = {"quantiles": "@0.99", "top": "@10"}
+"""Types of metrics of which a measure says what is read → how."""
+_NUMBERS = {"count", "sum", "min", "max", "mean", "variance", "distinct"}
+_MOST_TOP = 1_000
+_FREQUENT = pa.list_(
+    pa.struct([("value", pa.string()), ("count", pa.int64()), ("at_least", pa.int64()), ("at_most", pa.int64())])
+)
+"""The most frequent values of a cell, the first one first."""
 
 
 @dataclass(frozen=True, slots=True)
 class Measure:
-    """One number of the answer: `events`, `errors`, `errors/events`, `latency_ms_kll@0.99`.
+    """One figure of the answer: `events`, `errors`, `errors/events`, `latency_ms_kll@0.99`, `pages_top@10`.
 
     Attributes:
-        metric: name of a metric, or `events`.
-        rank: of a quantile, 0 to 1; for metrics of type quantiles, and only for them.
+        metric: name of a metric or of a ratio, or `events`.
+        rank: of a quantile, 0 to 1, for metrics of type quantiles; how many values, for those of type top.
         over: metric that it is divided by; for numbers only. Null where that is 0.
     """
 
@@ -115,7 +138,7 @@ class Use:
         segment: the part and its grain.
         table: such as `gold/clicks_by_page_1m`; version: of it.
         tail: whether only what the table gained since the coarser one was derived; else its live files.
-        files: that may hold rows of the part.
+        files: that may hold rows of the part; rows: in them.
     """
 
     segment: Segment
@@ -123,6 +146,29 @@ class Use:
     version: int
     tail: bool
     files: int
+    rows: int
+
+
+@dataclass(frozen=True)
+class Prospect:
+    """What is known of an answer before it is made.
+
+    Attributes:
+        uses: which tables will answer which part of the range.
+        versions: as in `Answer`.
+        batch_ms: as in `Answer`.
+        cached: whether the answer is known already.
+    """
+
+    uses: tuple[Use, ...]
+    versions: tuple[tuple[str, str, int], ...]
+    batch_ms: int | None
+    cached: bool
+
+    @property
+    def rows(self) -> int:
+        """That have to be read at most."""
+        return 0 if self.cached else sum(use.rows for use in self.uses)
 
 
 @dataclass(frozen=True)
@@ -180,35 +226,6 @@ def render_uses(uses: Iterable[Use]) -> str:
     return render_grid(["from", "to", "grain", "table", "files"], rows, right=(False, False, False, False, True))
 
 
-K = TypeVar("K", bound="Hashable")
-V = TypeVar("V")
-
-
-class _Lru(Generic[K, V]):
-    """The values used last, up to a total size. Safe between threads."""
-
-    def __init__(self, limit: int, size: Callable[[V], int] = lambda _: 1) -> None:
-        self._limit, self._size = limit, size
-        self._found: OrderedDict[K, V] = OrderedDict()
-        self._total = 0
-        self._lock = threading.Lock()
-
-    def get(self, key: K) -> V | None:
-        with self._lock:
-            if key in self._found:
-                self._found.move_to_end(key)
-            return self._found.get(key)
-
-    def put(self, key: K, value: V) -> None:
-        with self._lock:
-            if key in self._found:
-                return
-            self._found[key] = value
-            self._total += self._size(value)
-            while self._total > self._limit:
-                self._total -= self._size(self._found.popitem(last=False)[1])
-
-
 @dataclass
 class _Pinned:
     """A table that stays open between questions."""
@@ -232,40 +249,68 @@ class Rollups:
         self._clock = clock
         self._pins: dict[str, _Pinned] = {}
         self._lock = threading.Lock()
-        self._answers: _Lru[tuple[Any, ...], Answer] = _Lru(_ANSWERS)
-        self._parts: _Lru[tuple[Any, ...], pa.Table] = _Lru(_CACHED_BYTES, lambda rows: int(rows.nbytes) + 1)
+        self._revisions: dict[tuple[str, str], Revisions] = {}
+        self._answers: Lru[tuple[Any, ...], Answer] = Lru(_ANSWERS)
+        self._files = Files()
 
-    def ask(self, query: Query) -> Answer:
+    def ask(self, query: Query, *, until_s: float = math.inf) -> Answer:
         """The answer of the tables as they are now.
+
+        Args:
+            query: the question.
+            until_s: when the answer is no longer of use, by `time.monotonic`; looked at before each file is read.
 
         Raises:
             ConfigError: the question names what does not exist, or rows that no grain has.
             TooStale: the last batch is further back than the question allows.
+            TooSlow: it took until `until_s`.
             TableError: a table cannot be read, or there is none yet.
         """
         began = time.perf_counter()
         self._check(query)
         try:
-            return self._answer(query, self._pin(query), began)
+            return self._answer(query, self._pin(query), began, until_s)
         except TableError:
             # A file may have been replaced and vacuumed since its table was opened.
             with self._lock:
                 self._pins.clear()
-            return self._answer(query, self._pin(query), began)
+            return self._answer(query, self._pin(query), began, until_s)
 
-    def explain(self, query: Query) -> tuple[Use, ...]:
-        """Which tables would answer which part of the range. Reads logs only; raises as `ask`."""
+    def look(self, query: Query) -> Prospect:
+        """What can be said of the answer without making it. Reads logs only; raises as `ask`."""
         self._check(query)
-        return self._uses(self._pin(query), query)
-
-    def _answer(self, query: Query, history: History, began: float) -> Answer:
+        history = self._pin(query)
         finest = next(iter(history.tables.values()))
         self._require_fresh(query, finest)
-        key = (replace(query, max_staleness=None), history.versions)
+        known = self._answers.get(_key(query, history)) is not None
+        return Prospect(self._uses(history, query), history.versions, finest.batch_ms, known)
+
+    def revised(self, rollup: str) -> Lately:
+        """What came late into a rollup within the last minutes before its last batch. Raises as `ask`."""
+        query = Query(rollup, (Measure(EVENTS),), 0, 1)
+        self._check(query)
+        return self._lately(self._pin(query), rollup)
+
+    def _lately(self, history: History, rollup: str) -> Lately:
+        finest = next(iter(history.tables.values()))
+        described, fields = self._pipeline.rollups[rollup], self._pipeline.source.fields
+        wanted = ("window_start", *described.dimensions, EVENTS)
+        schema = wide(pa.schema([gold_schema(described, fields).field(name) for name in wanted]))
+        late_after_ms = self._pipeline.event_time.late_after // timedelta(milliseconds=1)
+        with self._lock:
+            known = self._revisions.setdefault(
+                (finest.name, finest.table_id), Revisions(schema, late_after_ms, self._files.whole)
+            )
+        return known.upto(finest)
+
+    def _answer(self, query: Query, history: History, began: float, until_s: float) -> Answer:
+        finest = next(iter(history.tables.values()))
+        self._require_fresh(query, finest)
+        key = _key(query, history)
         if known := self._answers.get(key):
             return replace(known, cached=True, seconds=time.perf_counter() - began)
         uses = self._uses(history, query)
-        rows = self._rows(history, query)
+        rows = self._rows(history, query, until_s)
         answer = Answer(rows, uses, history.versions, finest.batch_ms, time.perf_counter() - began)
         self._answers.put(key, answer)
         return answer
@@ -276,40 +321,53 @@ class Rollups:
 
     def _uses(self, history: History, query: Query) -> tuple[Use, ...]:
         return tuple(
-            Use(segment, source.table.name, source.table.version, number > 0, files)
+            Use(
+                segment,
+                source.table.name,
+                source.table.version,
+                number > 0,
+                len(parts),
+                sum(part.rows for part in parts),
+            )
             for segment in self._segments(history, query)
             for number, source in enumerate(history.sources(segment.grain))
-            if (files := sum(part.may_hold(segment.start_us, segment.end_us) for part in source.parts))
+            if (parts := [part for part in source.parts if part.may_hold(segment.start_us, segment.end_us)])
         )
 
-    def _rows(self, history: History, query: Query) -> pa.Table:
+    def _rows(self, history: History, query: Query, until_s: float) -> pa.Table:
         rollup, fields = self._pipeline.rollups[query.rollup], self._pipeline.source.fields
-        needed = {name for measure in query.measures for name in (measure.metric, measure.over)}
-        metrics = [metric for metric in rollup.metrics if metric.name in needed]
+        measures = [(each.name, _resolved(each, rollup)) for each in query.measures]
+        needed = {name for _, measure in measures for name in (measure.metric, measure.over)}
+        metrics: list[AnyMetric] = [metric for metric in rollup.metrics if metric.name in needed]
         selected = {*query.dimensions, *(name for name, _ in query.filters)}
-        whole = gold_schema(rollup, fields)
+        whole = wide(gold_schema(rollup, fields))
         columns = {"window_start", EVENTS, *selected, *(metric.name for metric in metrics)}
         schema = pa.schema([each for each in whole if each.name in columns])
+        values = _values(schema, query.filters)
         found = [schema.empty_table()]
         for segment in self._segments(history, query):
-            sources = history.sources(segment.grain)
+            wanted = Wanted(schema, segment.start_us, segment.end_us, values)
+
+            def read(held: Held, part: Part, _: pa.Schema, wanted: Wanted = wanted) -> pa.Table:
+                _require_time(until_s)
+                return self._files.read(held, part, wanted)
+
             bounds = {"start_us": segment.start_us, "end_us": segment.end_us}
-            found.append(read_rows(sources, schema, **bounds, read=self._read))
-        rows = _filtered(pa.concat_tables(found), query.filters)
+            found.append(read_rows(history.sources(segment.grain), schema, **bounds, read=read))
+        _require_time(until_s)
+        if any(measure.metric == REVISED for _, measure in measures) and REVISED not in schema.names:
+            metrics.append(CountMetric(name=REVISED, type="count"))
+            found = [_with_revised(found, self._lately(history, query.rollup).rows, query)]
+        rows = _filtered(pa.concat_tables(found), values)
         rows = rows.set_column(0, schema.field(0), _windows(rows, query))
         rows = rows.select(["window_start", *query.dimensions, EVENTS, *(metric.name for metric in metrics)])
         merged = merge_by(rows, ["window_start", *query.dimensions], metrics)
+        merged = merged.filter(
+            pc.greater(merged[EVENTS], 0)
+        )  # of windows that a rule retired only the revision is known
         columns_of = {name: merged[name] for name in ("window_start", *query.dimensions)}
         by_name: dict[str, AnyMetric] = {metric.name: metric for metric in metrics}
-        return pa.table(columns_of | {each.name: _measured(merged, each, by_name) for each in query.measures})
-
-    def _read(self, held: Held, part: Part, schema: pa.Schema) -> pa.Table:
-        key = (held.table_id, part.path, tuple(schema.names))
-        rows = self._parts.get(key)
-        if rows is None:
-            rows = read_part(held, part, schema)
-            self._parts.put(key, rows)
-        return rows
+        return pa.table(columns_of | {name: _measured(merged, measure, by_name) for name, measure in measures})
 
     def _pin(self, query: Query) -> History:
         """The rollup's tables, coarsest first, so that none covers more of its source than is seen of it."""
@@ -363,7 +421,7 @@ class Rollups:
         if query.rollup not in rollups:
             raise ConfigError(f"there is no rollup {query.rollup}", remedy=choose(query.rollup, rollups, "there are"))
         rollup = rollups[query.rollup]
-        kinds = {EVENTS: "count"} | {metric.name: metric.type for metric in rollup.metrics}
+        kinds = measure_names(rollup)
         for name in (*query.dimensions, *(name for name, _ in query.filters)):
             if name not in rollup.dimensions:
                 remedy = choose(name, rollup.dimensions, "the dimensions are")
@@ -376,27 +434,82 @@ class Rollups:
             raise ConfigError("the range or its windows are empty", remedy="let it end after it begins")
 
 
+def measure_names(rollup: Rollup) -> dict[str, str]:
+    """What may be asked of a rollup: name → type of the metric."""
+    metrics = {metric.name: str(metric.type) for metric in rollup.metrics}
+    return {EVENTS: "count", REVISED: "count"} | metrics | dict.fromkeys(rollup.ratios, "ratio")
+
+
+def _resolved(measure: Measure, rollup: Rollup) -> Measure:
+    """The measure, where it is a declared ratio as the quotient that it stands for."""
+    ratio = rollup.ratios.get(measure.metric)
+    return measure if ratio is None else Measure(ratio.of, over=ratio.over)
+
+
+def _key(query: Query, history: History) -> tuple[Any, ...]:
+    """What an answer depends on."""
+    return replace(query, max_staleness=None), history.versions
+
+
+def _require_time(until_s: float) -> None:
+    if time.monotonic() > until_s:
+        raise TooSlow(
+            "the question was not answered within the time that it had",
+            remedy="ask for a shorter range, wider windows or fewer dimensions, or try again later",
+        )
+
+
 def _check_measure(measure: Measure, kinds: dict[str, str]) -> None:
     for name in (measure.metric, measure.over):
         if name is not None and name not in kinds:
             raise ConfigError(f"there is no metric {name}", remedy=choose(name, kinds, "the metrics are"))
     kind = kinds[measure.metric]
-    if (kind == "quantiles") != (measure.rank is not None):
-        remedy = f"write {measure.metric}@0.99" if kind == "quantiles" else f"write {measure.metric}"
-        raise ConfigError(f"{measure.metric} is a metric of type {kind}", remedy=remedy)
-    if measure.rank is not None and not 0 <= measure.rank <= 1:
-        raise ConfigError(f"the rank {measure.rank:g} is not between 0 and 1", remedy=f"write {measure.metric}@0.99")
-    if measure.over is not None and "quantiles" in (kind, kinds[measure.over]):
-        raise ConfigError("a quantile is not divided", remedy="divide counts, sums, extremes or distinct counts")
+    example = f"{measure.metric}{_RANKED.get(kind, '')}"
+    if (kind in _RANKED) != (measure.rank is not None):
+        raise ConfigError(f"{measure.metric} is a metric of type {kind}", remedy=f"write {example}")
+    if measure.rank is not None and not _is_rank(kind, measure.rank):
+        within = f"a whole number from 1 to {_MOST_TOP}" if kind == "top" else "between 0 and 1"
+        raise ConfigError(f"the rank {measure.rank:g} is not {within}", remedy=f"write {example}")
+    if measure.over is not None and not {kind, kinds[measure.over]} <= _NUMBERS:
+        remedy = "divide counts, sums, extremes, means or distinct counts"
+        raise ConfigError(f"a metric of type {kind} is not divided by one of type {kinds[measure.over]}", remedy=remedy)
 
 
-def _filtered(rows: pa.Table, filters: Iterable[tuple[str, frozenset[Any]]]) -> pa.Table:
+def _is_rank(kind: str, rank: float) -> bool:
+    return (1 <= rank <= _MOST_TOP and rank.is_integer()) if kind == "top" else 0 <= rank <= 1
+
+
+def _with_revised(found: list[pa.Table], late: pa.Table, query: Query) -> pa.Table:
+    """The partials with a column of revised events, which are partials as well, of no events."""
+    rows = pa.concat_tables(found)
+    rows = rows.append_column(REVISED, pa.array(np.zeros(rows.num_rows, dtype=np.int64)))
+    micros = late["window_start"].cast(pa.int64())
+    late = late.filter(pc.and_(pc.greater_equal(micros, query.start_us), pc.less(micros, query.end_us)))
+    none = pa.array(np.zeros(late.num_rows, dtype=np.int64))
+    columns = {
+        field.name: {EVENTS: none, REVISED: late[EVENTS]}.get(
+            field.name, late[field.name] if field.name in late.column_names else pa.nulls(late.num_rows, field.type)
+        )
+        for field in rows.schema
+    }
+    return pa.concat_tables([rows, pa.table(columns, rows.schema)])
+
+
+def _values(schema: pa.Schema, filters: Iterable[tuple[str, frozenset[Any]]]) -> tuple[tuple[str, pa.Array], ...]:
+    """The filters' values in the types of their columns."""
+    found = []
     for name, values in filters:
-        kind = rows.schema.field(name).type
+        kind = schema.field(name).type
         try:
-            wanted = pa.array(sorted(values, key=str), kind)
-        except (pa.ArrowException, OverflowError) as error:
-            raise ConfigError(f"a value for {name} does not fit its type, {kind}", remedy=str(error)) from None
+            found.append((name, pa.array(sorted(values, key=str), kind)))
+        except (pa.ArrowException, OverflowError):
+            what = f"a value for {name} does not fit its type, {kind}"
+            raise ConfigError(what, remedy="write a value of it") from None
+    return tuple(found)
+
+
+def _filtered(rows: pa.Table, values: Iterable[tuple[str, pa.Array]]) -> pa.Table:
+    for name, wanted in values:
         rows = rows.filter(pc.is_in(rows[name], value_set=wanted))
     return rows
 
@@ -419,16 +532,34 @@ def _numbers(
     merged: pa.Table, name: str, metrics: dict[str, AnyMetric], rank: float | None
 ) -> pa.ChunkedArray | pa.Array:
     metric = metrics.get(name)
-    if metric is None or metric.type not in ("quantiles", "distinct"):
-        return merged[name]
-    sketches = merged[name].to_pylist()
-    if rank is None:
-        return pa.array([_distinct(sketch) for sketch in sketches], pa.float64())
-    return pa.array([_quantile(sketch, rank) for sketch in sketches], pa.float64())
+    match metric:
+        case MomentsMetric():
+            return (means if metric.type == "mean" else variances)(merged[name])
+        case DistinctMetric():
+            return pa.array([_distinct(sketch, metric) for sketch in merged[name].to_pylist()], pa.float64())
+        case QuantilesMetric():
+            return pa.array([_quantile(sketch, rank or 0.0) for sketch in merged[name].to_pylist()], pa.float64())
+        case TopMetric():
+            sketches = merged[name].to_pylist()
+            return pa.array([_top(sketch, int(rank or 0)) for sketch in sketches], _FREQUENT)
+        case _:
+            return merged[name]
 
 
-def _distinct(sketch: bytes | None) -> float:
-    return 0.0 if sketch is None else float(datasketches.hll_sketch.deserialize(sketch).get_estimate())
+def _distinct(sketch: bytes | None, metric: DistinctMetric) -> float | None:
+    if sketch is None:
+        return 0.0
+    match metric.sketch:
+        case "hll":
+            return float(datasketches.hll_sketch.deserialize(sketch).get_estimate())
+        case "theta":
+            return count_theta(sketch)
+        case "bitmap":
+            return count_bitmap(sketch)
+
+
+def _top(sketch: bytes | None, count: int) -> list[dict[str, Any]]:
+    return [] if sketch is None else [asdict(each) for each in read_top(sketch, count)]
 
 
 def _quantile(sketch: bytes | None, rank: float) -> float | None:

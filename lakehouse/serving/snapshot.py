@@ -1,7 +1,7 @@
 """What the dashboard knows at one version of the hot table: immutable, shared by every viewer.
 
 A cell holds the merged partials of one bucket of time and one combination of dimensions. Buckets come in
-several widths (`LEVELS`), so that a question over an hour reads sixty buckets of a minute and a few narrow
+several widths (`scale.Level`), so that a question over an hour reads sixty buckets of a minute and a few narrow
 ones at its edges instead of 3 600. Sketches stay serialised: opening one costs 0.3 µs, an open one takes ten
 times the memory, and bytes cannot change under a reader. Those of one cell are kept side by side (`Cell.
 sketches`) and merged when asked for; the follower folds long ones.
@@ -17,8 +17,9 @@ from typing import TYPE_CHECKING, Any
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from lakehouse.rollups.merge import hll_bytes, kll_bytes, merge_hll, merge_kll
-from lakehouse.schemas import TIMESTAMP, gold_schema
+from lakehouse.config.models import is_live
+from lakehouse.rollups.merge import hll_bytes, kll_bytes
+from lakehouse.schemas import TIMESTAMP, gold_schema, wide
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Mapping
@@ -35,18 +36,6 @@ US = 1_000_000
 """Microseconds in a second."""
 
 
-@dataclass(frozen=True, slots=True)
-class Level:
-    """Buckets of one width, kept for so long; both in seconds."""
-
-    width: int
-    keep: int
-
-
-LEVELS = (Level(1, 6 * 60), Level(5, 16 * 60), Level(15, 62 * 60), Level(60, 125 * 60))
-"""Each width divides the next. The longest range is an hour and is compared with the hour before it."""
-
-
 @dataclass(frozen=True, slots=True, eq=False)
 class Shape:
     """Which dimensions and metrics the cells of a rollup have."""
@@ -56,12 +45,8 @@ class Shape:
     """(name, how to merge: sum, min or max) of every metric that is a number."""
     sketches: tuple[tuple[str, str, int], ...]
     """(name, quantiles or distinct, k or lg_k) of every metric that is a sketch."""
-    errors: int | None
-    """Index in `numbers` of the metric that counts failed events: the first count with a condition."""
-    latency: int | None
-    """Index in `sketches` of the first quantile sketch."""
-    users: int | None
-    """Index in `sketches` of the first distinct sketch."""
+    parts: frozenset[str]
+    """Names of the counts with a condition: each is a part of the events."""
     schema: pa.Schema
 
     @classmethod
@@ -69,12 +54,12 @@ class Shape:
         """The shape of a rollup's hot table."""
         numbers: list[tuple[str, str]] = []
         sketches: list[tuple[str, str, int]] = []
-        errors = None
-        for metric in rollup.metrics:
+        parts = set()
+        for metric in filter(is_live, rollup.metrics):
             match metric.type:
                 case "count":
-                    if errors is None and metric.where:
-                        errors = len(numbers)
+                    if metric.where:
+                        parts.add(metric.name)
                     numbers.append((metric.name, "sum"))
                 case "sum" | "min" | "max":
                     numbers.append((metric.name, metric.type))
@@ -82,16 +67,19 @@ class Shape:
                     sketches.append((metric.name, metric.type, metric.k))
                 case "distinct":
                     sketches.append((metric.name, metric.type, metric.lg_k))
-        kinds = [kind for _, kind, _ in sketches]
+                case _:
+                    pass  # not live
         return cls(
             dimensions=tuple(rollup.dimensions),
             numbers=tuple(numbers),
             sketches=tuple(sketches),
-            errors=errors,
-            latency=kinds.index("quantiles") if "quantiles" in kinds else None,
-            users=kinds.index("distinct") if "distinct" in kinds else None,
-            schema=gold_schema(rollup, fields),
+            parts=frozenset(parts),
+            schema=wide(gold_schema(rollup, fields)),
         )
+
+    def has(self, metric: str) -> bool:
+        """Whether cells hold the metric."""
+        return any(name == metric for name, *_ in (*self.numbers, *self.sketches))
 
 
 @dataclass(frozen=True, slots=True)
@@ -174,24 +162,6 @@ def _fold(parts: tuple[bytes, ...], kind: str, size: int) -> tuple[bytes, ...]:
     return (kll_bytes(parts, size) if kind == "quantiles" else hll_bytes(parts, size),)
 
 
-def quantiles(cell: Cell, shape: Shape, ranks: list[float]) -> list[float | None]:
-    """The latency at each rank (0 to 1); None where the cell holds no value."""
-    if shape.latency is None:
-        return [None] * len(ranks)
-    parts = cell.sketches[shape.latency]
-    if not parts:
-        return [None] * len(ranks)
-    sketch = merge_kll(parts, shape.sketches[shape.latency][2])
-    return [None] * len(ranks) if sketch.is_empty() else list(sketch.get_quantiles(ranks))
-
-
-def distinct(cell: Cell, shape: Shape) -> float | None:
-    """Estimated number of distinct members; None where the rollup does not count any."""
-    if shape.users is None:
-        return None
-    return float(merge_hll(cell.sketches[shape.users], shape.sketches[shape.users][2]).get_estimate())
-
-
 def coarsen(table: pa.Table, width: int, shape: Shape) -> pa.Table:
     """The rows of a hot-table file merged to windows of `width` seconds; sketch columns become lists."""
     start = table["window_start"].cast(TIMESTAMP).cast(pa.int64())
@@ -239,7 +209,7 @@ def _micros(column: pa.ChunkedArray) -> list[int]:
     return whole
 
 
-_MEMO_LIMIT = 12
+_MEMO_LIMIT = 24
 """Views kept per bucket: a dozen different filters at once before the oldest is computed anew."""
 
 
@@ -364,7 +334,10 @@ def _arrow(rows: list[tuple[int, Key, Cell]], shape: Shape, batch_id: int | None
     columns |= {name: [cell.numbers[i] for _, _, cell in rows] for i, (name, _) in enumerate(shape.numbers)}
     for index, (name, _, _) in enumerate(shape.sketches):
         columns[name] = [next(iter(cell.sketches[index]), None) for _, _, cell in rows]
-    arrays = [_column(columns[name], shape.schema.field(name).type) for name in shape.schema.names]
+    # Of metrics that are not live there is nothing here.
+    arrays = [
+        _column(columns.get(name, [None] * len(rows)), shape.schema.field(name).type) for name in shape.schema.names
+    ]
     return pa.Table.from_arrays(arrays, schema=shape.schema)
 
 

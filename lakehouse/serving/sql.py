@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import re
 import tempfile
+from collections import Counter
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -19,16 +20,20 @@ import pyarrow as pa
 from deltalake import DeltaTable
 from deltalake.exceptions import DeltaError
 
-from lakehouse.errors import ConfigError, TableError
+from lakehouse.errors import ConfigError, LakehouseError, TableError
+from lakehouse.rollups.partials import GRAIN_US
 from lakehouse.serving.grid import render_grid
+from lakehouse.serving.history import History, hold, read_part
+from lakehouse.serving.rollup_views import groups, is_gold, statement
 from lakehouse.serving.sketch_functions import register
 from lakehouse.serving.tables import LAYERS, find_tables, first_line
 from lakehouse.storage import layer_url
 
 if TYPE_CHECKING:
-    from collections.abc import Collection
+    from collections.abc import Collection, Sequence
 
-    from lakehouse.errors import LakehouseError
+    from lakehouse.serving.history import Held, Part
+    from lakehouse.serving.rollup_views import Group
 
 _READING = (duckdb.StatementType.SELECT, duckdb.StatementType.EXPLAIN)
 """What the parser makes of SELECT, WITH, FROM, VALUES, DESCRIBE, SHOW, SUMMARIZE and EXPLAIN."""
@@ -48,13 +53,15 @@ class _Catalog:
     views: list[str] = field(default_factory=list)
     damaged: dict[str, str] = field(default_factory=dict)
     files: list[str] = field(default_factory=list)
+    opened: dict[str, DeltaTable] = field(default_factory=dict)
 
 
 def connect(root: str) -> duckdb.DuckDBPyConnection:
     """A locked connection with a schema per layer and a view per table, such as `silver.feature_events`.
 
-    Damaged tables have no view. Beside DuckDB's own functions there are those of `sketch_functions`. Times are
-    shown in UTC. The caller closes it.
+    Each rollup has a view of its merged history beside those of its tables, such as `gold.by_feature`. Damaged tables
+    have no view. Beside DuckDB's own functions there are those of `sketch_functions`. Times are shown in UTC. The
+    caller closes it.
 
     Raises:
         ConfigError: the root is neither a folder nor an s3:// URL.
@@ -107,8 +114,12 @@ def _open(root: str, only: Collection[str] | None = None) -> tuple[duckdb.DuckDB
     connection.execute("SET TimeZone = 'UTC'")
     for layer in LAYERS:
         connection.execute(f"CREATE SCHEMA {layer}")
-    for layer, name in tables:
+    # Coarser grains are opened before finer ones, so that none covers more of its source than is seen of it.
+    for layer, name in sorted(tables, key=lambda table: -GRAIN_US.get(table[1].rpartition("_")[2], 0)):
         _add_view(connection, catalog, layer, name, layer_url(root, layer, name))
+    if only is None:
+        _add_rollups(connection, catalog, tables)
+    catalog.views.sort(key=lambda view: (LAYERS.index(view.split(".", 1)[0]), view))
     _lock(connection, catalog.files)
     return connection, catalog
 
@@ -137,6 +148,53 @@ def _add_view(connection: duckdb.DuckDBPyConnection, catalog: _Catalog, layer: s
         return
     catalog.views.append(view)
     catalog.files += files or []
+    catalog.opened[view] = table
+
+
+def _add_rollups(connection: duckdb.DuckDBPyConnection, catalog: _Catalog, tables: list[tuple[str, str]]) -> None:
+    """A view for each rollup whose tables could be opened, under its whole name and, where that is clear, its own."""
+    pipelines = [name for layer, name in tables if layer == "silver"]
+    found = groups(name for layer, name in tables if layer == "gold")
+    aliases = Counter(group.alias(pipelines) for group in found)
+    for group in found:
+        alias = group.alias(pipelines)
+        names = [group.name, *([alias] if alias and aliases[alias] == 1 else [])]
+        try:
+            rows = _rollup(connection, catalog, group)
+            for name in names if rows else []:
+                if f"gold.{name}" not in catalog.views:
+                    connection.execute(f"CREATE VIEW gold.{_identifier(name)} AS {rows}")
+                    catalog.views.append(f"gold.{name}")
+        except (LakehouseError, DeltaError, OSError, ValueError, duckdb.Error) as error:
+            catalog.damaged |= {f"gold.{name}": first_line(error) for name in names}
+
+
+def _rollup(connection: duckdb.DuckDBPyConnection, catalog: _Catalog, group: Group) -> str | None:
+    """The SELECT of a rollup's view; None where a table of it is damaged, or is none of this project's rollups."""
+    opened = [(grain, name, catalog.opened.get(f"gold.{name}")) for grain, name in group.tables]
+    held = [hold(table, grain, f"gold/{name}") for grain, name, table in reversed(opened) if table is not None]
+    finest = opened[0][2]
+    if len(held) < len(opened) or finest is None:
+        return None
+    schema = pa.schema(finest.schema().to_arrow())
+    if not is_gold(schema):
+        return None
+    kept = [each for each in held if each.cover or each.grain == group.tables[0][0]]
+
+    def rows_of(table: Held, parts: Sequence[Part]) -> str:
+        source = catalog.opened[table.name.replace("/", ".")]
+        url = table.tail.url
+        if _plain_files(source, url) is not None:
+            files = [str(Path(url) / part.path) for part in parts]
+            catalog.files += files
+            return _rows_of_files(connection, source, files)
+        if parts == table.parts:
+            return _dataset(connection, source, f"gold.{table.name} merged")
+        name = f"{table.name} as tail"
+        connection.register(name, pa.concat_tables(read_part(table, part, schema) for part in parts))
+        return f"SELECT * FROM {_identifier(name)}"  # noqa: S608 - quoted
+
+    return statement(History(kept), schema, rows_of)
 
 
 def _plain_files(table: DeltaTable, url: str) -> list[str] | None:

@@ -9,12 +9,14 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from lakehouse.schemas import TIMESTAMP
-from lakehouse.serving.snapshot import LEVELS, US, Bucket, coarsen, fold, gather, merge, row_cells
+from lakehouse.serving.scale import LEVELS
+from lakehouse.serving.snapshot import US, Bucket, coarsen, fold, gather, merge, row_cells
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from lakehouse.serving.snapshot import Cell, Key, Level, Shape
+    from lakehouse.serving.scale import Level
+    from lakehouse.serving.snapshot import Cell, Key, Shape
 
 FOLD_AT = 8
 """Sketches side by side in a cell before they are folded to one."""

@@ -31,8 +31,8 @@ from obstore.exceptions import AlreadyExistsError
 from lakehouse.chain import COMMIT_KEY, Batch, decide, describe, encode
 from lakehouse.errors import ChainError, SecondDriver, TableDamaged, TableError, UnknownHistory
 from lakehouse.rollups.cover import COVER_KEY, Cover
-from lakehouse.schemas import REPLAY_COLUMNS
-from lakehouse.storage import open_store
+from lakehouse.schemas import SPARSE_COLUMNS
+from lakehouse.storage import is_remote, open_store, require_reachable
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Iterator, Sequence
@@ -43,6 +43,8 @@ if TYPE_CHECKING:
 
 ENGINE = "lakehouse/0.1.0"
 """How commits name their writer."""
+CHANGE_COLUMNS = "CHANGE COLUMNS"
+"""Name of the operation by which a table comes to other columns (`alter`)."""
 _NEWEST_VERSIONS = 1_000
 """How many commits are searched backwards for the last one of the pipeline; after its last batch come only
 rewrites, which end by themselves once there are few files left to merge."""
@@ -145,6 +147,7 @@ class TableLog:
         try:
             table = DeltaTable(url)
         except (DeltaError, OSError) as error:
+            require_reachable(url)
             raise TableDamaged(
                 f"the table's log cannot be read: {first_line(error)}",
                 where=f"table {name} at {url}",
@@ -152,7 +155,7 @@ class TableLog:
             ) from error
         store = open_store(url)
         head = find_head(store, name, table.version())
-        if head is None and (table.version() > 0 or table.file_uris()):
+        if head is None and not _is_unused(store, name, table):
             raise UnknownHistory(
                 "the table holds data, but none of its commits says which Kafka offsets it covers",
                 where=f"table {name} at {url}",
@@ -388,32 +391,6 @@ def _rewrite_actions(
     ]
 
 
-def add_replay_columns(url: str, log: TableLog, schema: pa.Schema) -> TableLog:
-    """Give a table of an earlier version the columns that replays fill; every row of it has null there.
-
-    Returns:
-        The table as it is then.
-
-    Raises:
-        TableError: where its columns cannot be added to.
-    """
-    known = {field.name for field in log.columns.fields}
-    missing = [field for field in schema if field.name in REPLAY_COLUMNS and field.name not in known]
-    if not missing:
-        return log
-    try:
-        DeltaTable(url).alter.add_columns(Schema.from_arrow(pa.schema(missing)).fields)
-    except DeltaError as error:
-        raise TableError(
-            f"the columns {[field.name for field in missing]} cannot be added to the table: {first_line(error)}",
-            where=f"table {log.name} at {url}",
-            remedy="stop other writers of the table and start again",
-        ) from error
-    found = TableLog.find(url, log.name)
-    assert found is not None, "a table that was altered is there"  # noqa: S101 - just altered
-    return found
-
-
 def require_columns(columns: Schema, schema: pa.Schema, name: str) -> None:
     """Refuse a table whose columns, or their types, are not those of the pipeline's file.
 
@@ -430,7 +407,7 @@ def require_columns(columns: Schema, schema: pa.Schema, name: str) -> None:
         return
     found = {field.name: field for field in columns.fields}
     asked = {field.name: field for field in wanted.fields}
-    earlier = asked.keys() - found.keys() and not asked.keys() - found.keys() - set(REPLAY_COLUMNS)
+    earlier = asked.keys() - found.keys() and not asked.keys() - found.keys() - set(SPARSE_COLUMNS)
     raise TableError(
         "the table's columns are not those of the pipeline:"
         f" missing {[name for name in asked if name not in found]},"
@@ -450,10 +427,16 @@ def _types(columns: Schema) -> dict[str, Any]:
     return {field.name: field.type for field in columns.fields}
 
 
+def _is_unused(store: ObjectStore, name: str, table: DeltaTable) -> bool:
+    """Whether it was made and holds nothing; its columns may have changed since, before a first batch came."""
+    commits = (commit_info(_read(store, name, version)) for version in range(1, table.version() + 1))
+    return not table.file_uris() and all(info.get("operation") == CHANGE_COLUMNS for info in commits)
+
+
 def table_exists(url: str) -> bool:
     """Whether there is a Delta log at `url`; makes nothing."""
     # Not asked of delta-rs, to which a log without its first version is no table at all.
-    if "://" in url:
+    if is_remote(url):
         return any(obstore.list(open_store(url), prefix="_delta_log"))
     log = Path(url) / "_delta_log"
     return log.is_dir() and any(log.iterdir())

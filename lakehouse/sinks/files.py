@@ -43,7 +43,7 @@ def write_file(root: str, name: str, rows: pa.Table, event_time: str) -> Add:
 
 
 def conform(rows: pa.Table, schema: pa.Schema) -> pa.Table:
-    """A file's rows in the columns of its table; those that the file lacks, as it may `REPLAY_COLUMNS`, are null."""
+    """A file's rows in the columns of its table; those that the file lacks are null."""
     columns = {
         field.name: rows[field.name] if field.name in rows.column_names else pa.nulls(rows.num_rows, field.type)
         for field in schema

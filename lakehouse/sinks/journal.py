@@ -12,7 +12,7 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING, Any
 
 import pyarrow as pa
-from deltalake import DeltaTable, write_deltalake
+from deltalake import DeltaTable, Schema, write_deltalake
 from deltalake.exceptions import TableNotFoundError
 
 from lakehouse import storage
@@ -72,10 +72,19 @@ class Journal:
 
     def _opened(self) -> DeltaTable:
         try:
-            return DeltaTable(self.url)
+            return self._with_columns(DeltaTable(self.url))
         except TableNotFoundError:
             storage.open_store(self.url)  # makes the folder, which a local table needs
             return DeltaTable.create(self.url, self._schema, mode="ignore", configuration=_CONFIGURATION)
+
+    def _with_columns(self, table: DeltaTable) -> DeltaTable:
+        """The table, with the columns that one of an earlier version lacks."""
+        known = {field.name for field in table.schema().fields}
+        missing = pa.schema([field for field in self._schema if field.name not in known])
+        if not len(missing):
+            return table
+        table.alter.add_columns(Schema.from_arrow(missing).fields)
+        return DeltaTable(self.url)
 
     def _leave_out(self, why: str) -> None:
         self.left_out += 1

@@ -22,7 +22,8 @@ from lakehouse.quality.observe import Wanted
 from lakehouse.quality.reasons import Reasons, within_python
 from lakehouse.rollups.partials import aggregate
 from lakehouse.schemas import (
-    REPLAY_COLUMNS,
+    RESCUED,
+    SPARSE_COLUMNS,
     TIMESTAMP,
     VERDICT,
     bronze_schema,
@@ -32,7 +33,8 @@ from lakehouse.schemas import (
 )
 from lakehouse.sinks.files import write_file
 from lakehouse.sinks.headers import unpack
-from lakehouse.transforms.contract import Contract
+from lakehouse.transforms.contract import MISFIT, Contract
+from lakehouse.transforms.rescue import MORE, rescued
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -64,6 +66,7 @@ class OnePass:
         environment: AWS_* variables of the driver, for object stores.
         reasons: what the suite's rules say of the rows that they mark.
         wanted: what is observed of each batch.
+        held: fields that are read as silver has them, against the pipeline's file → why, in words.
         not_before: every row is ingested later than this, whatever the clock says; µs since 1970 UTC.
     """
 
@@ -72,6 +75,7 @@ class OnePass:
     environment: dict[str, str]
     reasons: Reasons = field(default_factory=Reasons)
     wanted: Wanted = field(default_factory=Wanted)
+    held: dict[str, str] = field(default_factory=dict)
     not_before: int = 0
 
     @property
@@ -119,7 +123,7 @@ class OnePass:
     def _answers(self, rows: pa.Table) -> pa.RecordBatch:
         now = pa.scalar(max(time.time_ns() // 1_000, self.not_before + 1), pa.int64()).cast(TIMESTAMP)
         rows = self.reasons.explain(unpack(rows).append_column("_ingested_at", pa.repeat(now, rows.num_rows)))
-        valid = rows.filter(pc.invert(rows["_refused"]))
+        valid = self._with_rescued(rows.filter(pc.invert(rows["_refused"])))
         refused = self._with_contract_errors(rows.filter(rows["_refused"]))
         answers = [
             self._written(self.silver, valid),
@@ -139,6 +143,7 @@ class OnePass:
     def _with_contract_errors(self, refused: pa.Table) -> pa.Table:
         """The reasons of the contract before those of the suite, which judged only rows that fit."""
         needed = ["_value", "_fits", "_timely", "_timestamp", "_errors", *self._contract.fields]
+        needed += [MISFIT] if MISFIT in refused.column_names else []
         rows = refused.select(needed).set_column(
             needed.index("_timestamp"), "_timestamp", within_python(refused["_timestamp"])
         )
@@ -150,17 +155,31 @@ class OnePass:
         ]
         return refused.set_column(refused.column_names.index("_errors"), "_errors", pa.array(found, pa.list_(VERDICT)))
 
+    def _with_rescued(self, valid: pa.Table) -> pa.Table:
+        """With what each value holds beyond its fields; without the column where no value does."""
+        if RESCUED in valid.column_names:
+            unused = not self.pipeline.tables.rescue or valid[RESCUED].null_count == valid.num_rows
+            return valid.drop_columns([RESCUED]) if unused else valid
+        if not self.pipeline.tables.rescue or MORE not in valid.column_names or not pc.any(valid[MORE]).as_py():
+            return valid
+        known = self.pipeline.source.fields
+        asked = zip(valid[MORE].to_pylist(), valid["_value"].to_pylist(), strict=True)
+        found = pa.array([rescued(value, known) if more else None for more, value in asked], pa.string())
+        return valid.append_column(RESCUED, found) if found.null_count < len(found) else valid
+
     @cached_property
     def _contract(self) -> Contract:
-        event_time = self.pipeline.event_time
-        fields = {name: field.type for name, field in self.pipeline.source.fields.items()}
-        return Contract(fields, event_time.column, event_time.max_future)
+        event_time, fields = self.pipeline.event_time, self.pipeline.source.fields
+        types = {name: field.type for name, field in fields.items()}
+        # An event without a time is told so by a reason of its own.
+        required = tuple(name for name, field in fields.items() if field.required and name != event_time.column)
+        return Contract(types, event_time.column, event_time.max_future, required, self.held)
 
     def _written(self, name: str, rows: pa.Table) -> dict[str, Any] | None:
         if not rows.num_rows:
             return None
-        # A stream's rows have no replay behind them: their files are as small as they can be.
-        unused = [column for column in REPLAY_COLUMNS if column not in rows.column_names]
+        # Most of a stream's rows have no replay behind them and no more than their fields: their files stay small.
+        unused = [column for column in SPARSE_COLUMNS if column not in rows.column_names]
         schema = pa.schema([field for field in self.schemas()[name] if field.name not in unused])
         table = rows.select(schema.names).cast(schema)
         add = write_file(self.root, name, table, self.pipeline.event_time.column)

@@ -14,11 +14,16 @@ from deltalake import DeltaTable
 
 from lakehouse.chain import Batch, Past, describe, extend_origin, follows, leading
 from lakehouse.errors import ChainError, TableLost
+from lakehouse.evolution import require_additive
 from lakehouse.lock import replay_lock
-from lakehouse.sinks.delta_log import TableLog, add_replay_columns, require_columns
+from lakehouse.schemas import gold_schema
+from lakehouse.sinks.alter import alter
+from lakehouse.sinks.delta_log import TableLog, table_exists
 from lakehouse.sinks.files import write_file
 from lakehouse.sinks.onepass import OBSERVED
 from lakehouse.sinks.replays import Replays, reached
+from lakehouse.sinks.restores import Restores
+from lakehouse.storage import machine_root, require_put_if_absent
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterable, Iterator, Mapping
@@ -43,11 +48,11 @@ class Sink:
 
     @classmethod
     def open(cls, one_pass: OnePass, *, joining: Collection[str] = ()) -> Sink:
-        """Open every table, made where missing, and finish a batch and a replay that had reached only some of them.
+        """Open every table, made where missing; finish a restore, a batch and a replay that had reached only some.
 
         Both are finished in every table that they name, before the pipeline's file is looked at: also in one that
-        the file no longer has, or has with other columns. A table that joins does so after that: what silver holds
-        by then is none of its.
+        the file no longer has, or has with other columns. After that tables are given the columns that they lack, as
+        far as the file lets evolve them; and a table that joins does so: what silver holds by then is none of its.
 
         Args:
             one_pass: names the tables.
@@ -55,8 +60,13 @@ class Sink:
 
         Raises:
             TableError: where a table is damaged, lost, or another one stands in its place.
+            SchemaChanged: where the event's fields have changed in a way that the file refuses; nothing was changed.
             ChainError: where the tables' last batches cannot be of one history.
+            StorageError: where the store cannot decide between two writers, or refuses this one.
+            StorageUnavailable: where the store does not answer.
         """
+        require_put_if_absent(one_pass.root)
+        Restores(one_pass.root, one_pass.pipeline.name).finish()
         schemas = one_pass.schemas()
         retention = one_pass.pipeline.maintenance.retention
         replays = Replays(one_pass.root, one_pass.pipeline)
@@ -72,18 +82,15 @@ class Sink:
             retired = find_tables(one_pass.root, [name for name in last.adds if name not in schemas])
             _finish(last, {**found, **retired})
             replays.finish(without=[name for name in schemas if name not in found or found[name].head is None])
+        found |= evolve(one_pass, found)
         logs = {
-            name: add_replay_columns(f"{one_pass.root}/{name}", found[name], schema)
-            if name in found
-            else TableLog.open(f"{one_pass.root}/{name}", name, schema, retention=retention)
+            name: found.get(name) or TableLog.open(f"{one_pass.root}/{name}", name, schema, retention=retention)
             for name, schema in schemas.items()
         }
-        for name, log in logs.items():
-            require_columns(log.columns, schemas[name], name)
         joining_now = [log for log in logs.values() if log.head is None]
         if last is not None and joining_now:
             # A replay that is judging has not seen these tables, and may reach silver after they have joined.
-            with replay_lock(one_pass.root, one_pass.pipeline.name):
+            with replay_lock(machine_root(one_pass.root), one_pass.pipeline.name):
                 number = replays.finish(without=[log.name for log in joining_now])
                 join(last, joining_now, one_pass.root, number)
         return cls(one_pass, logs)
@@ -170,6 +177,38 @@ class Sink:
         if failures:
             raise failures[0]
         return standing
+
+
+def evolve(one_pass: OnePass, found: Mapping[str, TableLog]) -> dict[str, TableLog]:
+    """Give tables the columns of the pipeline's fields, derived tables too; those of `found` that were changed.
+
+    Each table by itself: after a kill the next start changes those that are left. Before the first is changed, all of
+    them are looked at.
+
+    Args:
+        one_pass: names the tables of the stream.
+        found: those that exist.
+
+    Raises:
+        SchemaChanged, TableError: as `alter`.
+    """
+    pipeline, root = one_pass.pipeline, one_pass.root
+    schemas = one_pass.schemas()
+    asked = {name: (log.columns, schemas[name]) for name, log in found.items()}
+    for derived in pipeline.derived_tables():
+        if table_exists(f"{root}/gold/{derived.name}"):
+            schema = gold_schema(derived.rollup, pipeline.source.fields)
+            asked[f"gold/{derived.name}"] = DeltaTable(f"{root}/gold/{derived.name}").schema(), schema
+    needing = [name for name, (has, wanted) in asked.items() if require_additive(name, has, wanted, pipeline)]
+    if not needing:
+        return {}
+    # A replay that is judging writes files for the columns of now.
+    with replay_lock(machine_root(root), pipeline.name):
+        Replays(root, pipeline).finish(without=[name for name in schemas if name not in found or not found[name].head])
+        for name in needing:
+            event_time = "max_event_time" if name.startswith("gold/") else pipeline.event_time.column
+            alter(f"{root}/{name}", name, asked[name][1], event_time, pipeline)
+    return find_tables(root, [name for name in needing if name in found])
 
 
 def find_tables(root: str, names: Iterable[str]) -> dict[str, TableLog]:

@@ -9,7 +9,14 @@ from typing import TYPE_CHECKING
 
 from pyspark.errors import StreamingQueryException
 
-from lakehouse.errors import LakehouseError, SecondDriver, SourceError, SourceUnavailable
+from lakehouse.errors import (
+    LakehouseError,
+    RegistryUnavailable,
+    SecondDriver,
+    SourceError,
+    SourceUnavailable,
+    StorageUnavailable,
+)
 from lakehouse.logs import in_batch
 
 if TYPE_CHECKING:
@@ -38,6 +45,14 @@ _UNAVAILABLE = (
     "TimeoutError",
 )
 """Kafka's own errors that pass when the broker is back."""
+_REFUSED = {
+    "SaslAuthenticationException": "check the account and its password in source.options; start again with the new one",
+    "SslAuthenticationException": "check the truststore and, where Kafka asks for one, your certificate",
+    "SSLHandshakeException": "check the truststore and, where Kafka asks for one, your certificate",
+    "TopicAuthorizationException": "let the account read the topic (Read)",
+    "GroupAuthorizationException": "let the account read groups whose names begin with spark-kafka-source",
+}
+"""Kafka's own errors that trying again does not mend → what does."""
 _SECOND_DRIVER = ("CONCURRENT_STREAM_LOG_UPDATE", "ConcurrentModificationException")
 """How Spark says that someone else wrote its checkpoint."""
 _WATCH_EVERY_S = 10.0
@@ -70,13 +85,23 @@ class Handler:
 def start(
     results: DataFrame,
     handler: Handler,
+    checkpoint: str,
     *,
     name: str,
-    checkpoint: str,
     trigger: ProcessingTime | AvailableNow,
 ) -> StreamingQuery:
-    """Start the query that hands each micro-batch's `results` to `handler`."""
-    writer = results.writeStream.queryName(name).option("checkpointLocation", checkpoint).foreachBatch(handler)
+    """Start the query that hands each micro-batch's `results` to `handler`.
+
+    Args:
+        results: of the stream.
+        handler: writes its batches.
+        checkpoint: folder of the driver's machine, which alone reads and writes it.
+        name: of the query.
+        trigger: when a micro-batch starts.
+    """
+    writer = (
+        results.writeStream.queryName(name).option("checkpointLocation", f"file://{checkpoint}").foreachBatch(handler)
+    )
     match trigger.kind:
         case "available_now":
             writer = writer.trigger(availableNow=True)
@@ -124,6 +149,14 @@ def explain(error: Exception) -> LakehouseError:
     """A failure of Spark or of the code that writes a batch, in words that say what to do."""
     text = str(error)
     logger.debug("the query failed", exc_info=error)
+    if RegistryUnavailable.__name__ in text:
+        return RegistryUnavailable(
+            "the schema registry does not answer, and records are of a schema that is not known yet",
+            remedy="nothing is lost: the pipeline goes on when it is back",
+        )
+    refusal = next((name for name in _REFUSED if name in text), None)
+    if refusal is not None:
+        return SourceError(f"Kafka refuses this client: {refusal}", remedy=f"{_REFUSED[refusal]}; nothing is lost")
     if any(name in text for name in _UNAVAILABLE):
         return SourceUnavailable(
             "Kafka does not answer", remedy="nothing is lost: the pipeline goes on when it is back"
@@ -149,9 +182,12 @@ def _first_line(text: str) -> str:
 
 
 def retry_while_unavailable(
-    attempt: Callable[[], None], stop: threading.Event, *, on_wait: Callable[[SourceUnavailable, float], None]
+    attempt: Callable[[], None],
+    stop: threading.Event,
+    *,
+    on_wait: Callable[[SourceUnavailable | StorageUnavailable, float], None],
 ) -> None:
-    """Call `attempt` until it returns, waiting longer each time Kafka cannot be reached.
+    """Call `attempt` until it returns, waiting longer each time Kafka or the tables' store cannot be reached.
 
     Raises:
         LakehouseError: any other error of `attempt`.
@@ -160,7 +196,7 @@ def retry_while_unavailable(
     while not stop.is_set():
         try:
             attempt()
-        except SourceUnavailable as error:
+        except (SourceUnavailable, StorageUnavailable) as error:
             on_wait(error, wait_s)
             stop.wait(wait_s)
             wait_s = min(2 * wait_s, _LONGEST_WAIT_S)

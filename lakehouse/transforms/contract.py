@@ -7,16 +7,19 @@ import json
 import math
 import re
 import unicodedata
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Collection, Mapping
     from datetime import datetime, timedelta
 
 Reason = dict[str, Any]
 """One verdict in the shape of `schemas.VERDICT`."""
 
+MISFIT = "_misfit"
+"""Column, where the format is not JSON: what is wrong with a value, as JSON; null where it is an event. Either
+`rule_id`, `message` and `value` of the whole, or `fields` with the unfit value of each."""
 SHOWN = 120
 """Characters of an offending value that a reason quotes: enough to recognise it, too few to flood a page."""
 
@@ -77,20 +80,27 @@ class Contract:
         fields: name → type, a key of `schemas.ARROW_TYPES`.
         event_time: the field that says when the event happened.
         max_future: how far ahead of its arrival an event is believed.
+        required: the fields that each event has to have.
+        held: fields that are read as the table has them, against the pipeline's file → why, in words.
     """
 
     fields: Mapping[str, str]
     event_time: str
     max_future: timedelta
+    required: Collection[str] = ()
+    held: Mapping[str, str] = field(default_factory=dict)
 
     def reasons(self, row: Mapping[str, Any]) -> list[Reason]:
         """Why one record is refused whatever the suite says; empty where nothing is wrong.
 
         Args:
-            row: its `_value`, `_fits`, `_timely`, `_timestamp` and typed fields, as Spark read them.
+            row: its `_value`, `_fits`, `_timely`, `_timestamp` and typed fields, as Spark read them; and its `_misfit`,
+                where the value was not JSON.
         """
         if row["_fits"]:
             return self._time_reasons(row, mistyped=False)
+        if MISFIT in row:
+            return self._told(row)
         untyped = _read(row["_value"])
         if not isinstance(untyped, dict):
             return [_whole(*untyped)]
@@ -100,19 +110,33 @@ class Contract:
         if "string" in unread.values():
             # Any value is a text at least. What Spark has not even read as one, it has given up on as a whole.
             return [_whole("contract.json", f"{_LIMITS}: {quote(untyped)}", quote(untyped))]
-        reasons = [
-            _reason(
-                f"contract.type.{name}",
-                "field_type",
-                [name],
-                f"{name} is {quote(untyped[name])}, not {_IN_WORDS[kind]}",
-                quote(untyped[name]),
-            )
-            for name, kind in unread.items()
-        ]
+        reasons = [self._misfit(name, quote(untyped[name])) for name in unread]
+        reasons += [self._missing(name) for name in self.required if untyped.get(name) is None]
         mistyped_time = any(self.event_time in reason["columns"] for reason in reasons)
         reasons += self._time_reasons(row, mistyped=mistyped_time)
         return reasons or [_whole("contract.json", f"the value does not fit the contract: {quote(untyped)}")]
+
+    def _told(self, row: Mapping[str, Any]) -> list[Reason]:
+        """The reasons against a value that another reader than Spark's has read."""
+        told = json.loads(row[MISFIT] or "{}")
+        if "rule_id" in told:
+            return [_whole(told["rule_id"], told["message"], told["value"])]
+        unfit: dict[str, str] = told.get("fields", {})
+        reasons = [self._misfit(name, shown) for name, shown in unfit.items()]
+        reasons += [self._missing(name) for name in self.required if row[name] is None and name not in unfit]
+        return reasons + self._time_reasons(row, mistyped=self.event_time in unfit)
+
+    def _misfit(self, name: str, shown: str) -> Reason:
+        what = f"{name} is {shown}, not {_IN_WORDS[self.fields[name]]}"
+        if name in self.held:
+            return _reason(f"contract.evolution.{name}", "field_evolution", [name], f"{what}: {self.held[name]}", shown)
+        return _reason(f"contract.type.{name}", "field_type", [name], what, shown)
+
+    def _missing(self, name: str) -> Reason:
+        if name in self.held:
+            what = f"{name} is missing: {self.held[name]}"
+            return _reason(f"contract.evolution.{name}", "field_evolution", [name], what, None)
+        return _reason(f"contract.missing.{name}", "field_missing", [name], f"{name} is missing, and is required", None)
 
     def _time_reasons(self, row: Mapping[str, Any], *, mistyped: bool) -> list[Reason]:
         moment: datetime | None = row[self.event_time]

@@ -14,6 +14,8 @@ from pyspark.sql import functions as F
 from pyspark.sql import types as T
 
 from lakehouse.transforms.contract import ESCAPED_PAIR, HALF_PAIR, LARGEST
+from lakehouse.transforms.more import may_hold_more
+from lakehouse.transforms.rescue import MORE
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -21,16 +23,17 @@ if TYPE_CHECKING:
 
     from pyspark.sql import Column, DataFrame
 
+_TEXT = T.StringType()
 _READ_AS: dict[str, T.DataType] = {
-    "string": T.StringType(),
+    "string": _TEXT,
     "integer": T.IntegerType(),
     "long": T.LongType(),
     "double": T.DoubleType(),
     "boolean": T.BooleanType(),
     # Spark's own reading of times takes any number for seconds (and lets it overflow), `12:00` for today's noon,
     # and `"20000"` for a count of days. Read as text, they can be held to one form first.
-    "timestamp": T.StringType(),
-    "date": T.StringType(),
+    "timestamp": _TEXT,
+    "date": _TEXT,
 }
 _DAY = r"^\d{4}-\d{2}-\d{2}"
 _ZONE = r"(?:Z|[+-]\d{2}(?::?\d{2})?)"
@@ -76,7 +79,8 @@ def parse_json(records: DataFrame, fields: Mapping[str, str]) -> DataFrame:
         fields: name → type, a key of `schemas.ARROW_TYPES`.
 
     Returns:
-        records plus the fields (null where missing or of another type) plus `_fits` (boolean, never null).
+        records plus the fields (null where missing or of another type) plus `_fits` and `_more` (boolean, never null),
+        which says whether it may have other fields; never false where it has.
     """
     schema = T.StructType(
         [T.StructField(name, _READ_AS[kind]) for name, kind in fields.items()]
@@ -102,6 +106,9 @@ def parse_json(records: DataFrame, fields: Mapping[str, str]) -> DataFrame:
         *records.columns,
         *(column.alias(name) for name, column in typed.items()),
         F.coalesce(fits, F.lit(False)).alias("_fits"),
+        may_hold_more(text, event, {name: _READ_AS[kind] == T.StringType() for name, kind in fields.items()}).alias(
+            MORE
+        ),
     )
 
 

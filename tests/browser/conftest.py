@@ -64,7 +64,7 @@ def site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
     table = HotTable(folder / "gold" / "feature_events_by_feature_1s").create()
     writer = Writer(table, Load(400)).backfill(700).start()
     port, log = free_port(), folder / "dashboard.log"
-    command = [sys.executable, "-m", "streamlit", "run", "dashboard/app.py", "--server.port", str(port)]
+    command = [sys.executable, "-m", "streamlit", "run", "dashboard/serve.py", "--server.port", str(port)]
     with log.open("wb") as out:
         server = subprocess.Popen(
             [*command, "--", "conf/feature_events.yaml"],

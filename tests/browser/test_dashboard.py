@@ -32,7 +32,7 @@ def frame(page: Page) -> dict[str, Any]:
 
 
 def leaders(page: Page) -> list[str]:
-    return page.locator(".lh-leaders tbody td:first-child").all_inner_texts()
+    return page.locator("#lh-panel-leaderboard-2 tbody td:first-child").all_inner_texts()
 
 
 def test_tiles_charts_and_leaders_are_filled_without_errors(page: Page, site: Site) -> None:
@@ -40,7 +40,7 @@ def test_tiles_charts_and_leaders_are_filled_without_errors(page: Page, site: Si
     page.on("pageerror", lambda error: problems.append(str(error)))
     page.on("console", lambda message: problems.append(message.text) if message.type == "error" else None)
     open_page(page, site.url)
-    for name in ("rate", "errors", "p50", "p95", "p99", "users"):
+    for name in ("events", "errors-event", *(f"latency_ms_kll-{rank}" for rank in (50, 95, 99)), "users_hll"):
         expect(page.locator(f"#lh-tile-{name} strong")).to_have_text(re.compile(r"^[\d.,]+$"))
     assert set(FEATURES) <= set(leaders(page))
     for path in page.locator(".lh-line").all():
@@ -76,9 +76,42 @@ def test_an_unchanged_version_is_not_redrawn(page: Page, site: Site) -> None:
     assert int(after["ageMs"]) > 700
 
 
+DATA = (
+    ".st-key-head", ".lh-value", ".lh-change", ".lh-note", ".lh-spark", ".lh-stage", ".lh-legend", ".lh-leaders tbody",
+)  # fmt: skip
+"""What may differ from one refresh to the next."""
+
+
+def test_refreshes_change_nothing_but_data_and_a_zoom_ends_them(page: Page, site: Site) -> None:
+    open_page(page, f"{site.url}?range=1m&feature=search&feature=checkout")
+    expect(page.locator("#lh-panel-heatmap-1 .lh-rank-0").first).to_be_visible()
+    page.evaluate("document.fonts.ready")
+    shots = set()
+    for _ in range(4):
+        version = int(frame(page)["version"])
+        shots.add(page.screenshot(mask=[page.locator(part) for part in DATA]))
+        page.wait_for_function(
+            "(seen) => +document.getElementById('lakehouse-frame').dataset.version > seen", arg=version
+        )
+    assert len(shots) == 1, "pixels outside of the data have changed"
+    box = page.locator("#lh-panel-series-0 svg[role=group]").bounding_box()
+    assert box is not None
+    page.mouse.move(box["x"] + box["width"] * 0.4, box["y"] + 90)
+    page.mouse.down()
+    page.mouse.move(box["x"] + box["width"] * 0.7, box["y"] + 90, steps=3)
+    page.mouse.up()
+    expect(page.locator(".lh-zoom")).to_be_visible()
+    page.wait_for_url(re.compile(r"[?&]from=\d+&to=\d+"))
+    assert 10 <= float(frame(page)["minutes"]) * 60 <= 30
+    page.keyboard.press("Escape")
+    expect(page.locator(".lh-zoom")).to_be_hidden()
+    page.wait_for_url(lambda url: "from=" not in url)
+    assert "feature=search" in page.url
+
+
 def test_filters_live_in_the_url(page: Page, site: Site) -> None:
     open_page(page, f"{site.url}?range=1m&feature=search&region=eu-west")
-    expect(page.locator(".lh-leaders tbody tr")).to_have_count(1)
+    expect(page.locator("#lh-panel-leaderboard-2 tbody tr")).to_have_count(1)
     assert leaders(page) == ["search"]
     assert frame(page)["minutes"] == "1"
     page.get_by_role("radio", name="15m").click()
@@ -95,10 +128,10 @@ def test_pause_holds_the_page_still(page: Page, site: Site) -> None:
     page.get_by_text("Pause", exact=True).click()
     expect(page.locator("#lh-badge")).to_contain_text("Paused")
     page.wait_for_timeout(800)
-    held, rate = frame(page)["version"], page.locator("#lh-tile-rate strong").inner_text()
+    held, rate = frame(page)["version"], page.locator("#lh-tile-events strong").inner_text()
     page.wait_for_timeout(2000)
     assert frame(page)["version"] == held
-    assert page.locator("#lh-tile-rate strong").inner_text() == rate
+    assert page.locator("#lh-tile-events strong").inner_text() == rate
     assert site.table.version > int(held)
     page.get_by_text("Pause", exact=True).click()
     page.wait_for_function("(held) => +document.getElementById('lakehouse-frame').dataset.version > +held", arg=held)
@@ -135,7 +168,7 @@ def test_strings_from_data_are_text(page: Page, site: Site) -> None:
     name = "<img src=x onerror='window.broken=1'><b>bold</b>"
     site.table.append(partials([Event(time.time(), name, "eu-west", user) for user in range(50)]))
     open_page(page, site.url)
-    expect(page.locator(".lh-leaders tbody td:first-child", has_text="onerror")).to_have_count(1)
+    expect(page.locator("#lh-panel-leaderboard-2 tbody td:first-child", has_text="onerror")).to_have_count(1)
     assert name in leaders(page)
     assert page.evaluate("window.broken") is None
     expect(page.locator(".lh-board img, .lh-board td b")).to_have_count(0)
@@ -144,10 +177,10 @@ def test_strings_from_data_are_text(page: Page, site: Site) -> None:
 def test_a_value_that_appears_later_can_be_chosen(page: Page, site: Site) -> None:
     open_page(page, site.url)
     site.table.append(partials([Event(time.time(), "late-comer", "eu-west")]))
-    expect(page.locator(".lh-leaders tbody td:first-child", has_text="late-comer")).to_have_count(1)
+    expect(page.locator("#lh-panel-leaderboard-2 tbody td:first-child", has_text="late-comer")).to_have_count(1)
     page.get_by_role("combobox", name="Feature").click()
     page.get_by_role("option", name="late-comer").click()
-    expect(page.locator(".lh-leaders tbody tr")).to_have_count(1)
+    expect(page.locator("#lh-panel-leaderboard-2 tbody tr")).to_have_count(1)
     page.wait_for_url(re.compile("feature=late-comer"))
 
 
@@ -196,13 +229,13 @@ def test_a_phone_needs_no_sideways_scrolling(browser: Browser, site: Site) -> No
 
 def test_a_click_on_a_leader_filters_and_a_second_one_lets_all_in(page: Page, site: Site) -> None:
     open_page(page, site.url)
-    leader = page.locator(".lh-leaders td:first-child a", has_text=re.compile("^search$"))
+    leader = page.locator("#lh-panel-leaderboard-2 td:first-child a", has_text=re.compile("^search$"))
     leader.click()
     page.wait_for_url(re.compile(r"[?&]feature=search\b"))
-    expect(page.locator(".lh-leaders tbody tr")).to_have_count(1)
+    expect(page.locator("#lh-panel-leaderboard-2 tbody tr")).to_have_count(1)
     leader.click()
     page.wait_for_url(lambda url: "feature=" not in url)
-    expect(page.locator(".lh-leaders tbody tr")).not_to_have_count(1)
+    expect(page.locator("#lh-panel-leaderboard-2 tbody tr")).not_to_have_count(1)
 
 
 def test_keys_pause_and_choose_the_range(page: Page, site: Site) -> None:
@@ -220,7 +253,7 @@ def test_kiosk_shows_nothing_to_operate(page: Page, site: Site) -> None:
     open_page(page, f"{site.url}?kiosk=1")
     expect(page.locator(".st-key-bar")).to_be_hidden()
     expect(page.locator(".st-key-nav")).to_be_hidden()
-    expect(page.locator("#lh-tile-rate strong")).to_be_visible()
+    expect(page.locator("#lh-tile-events strong")).to_be_visible()
 
 
 def test_the_navigation_leads_to_pages_without_a_script_error(page: Page, site: Site) -> None:
@@ -231,7 +264,7 @@ def test_the_navigation_leads_to_pages_without_a_script_error(page: Page, site: 
         ("Explore", "[data-testid=stDataFrame]"),
         ("Pipeline", ".lh-waiting"),
         ("Quality", ".lh-waiting >> nth=0"),
-        ("Live", "#lh-tile-rate strong"),
+        ("Live", "#lh-tile-events strong"),
     ):
         page.locator(".st-key-nav a", has_text=title).click()
         expect(page.locator(sign)).to_be_visible()
@@ -252,7 +285,7 @@ def test_event_to_pixel_sees_each_marker(page: Page, site: Site) -> None:
     found = summary(results)
     assert found["missed"] == 0
     assert all(0 < (result.dom_ms or 0) <= (result.painted_ms or 0) for result in results)
-    expect(page.locator("#lh-tile-rate .lh-note")).to_have_text("16 events")
+    expect(page.locator("#lh-tile-events .lh-note")).to_have_text("16 events")
 
 
 def test_a_marker_is_complete_when_its_increase_is() -> None:

@@ -13,6 +13,7 @@ import pytest
 
 from lakehouse.jars import ensure_jars
 from tests.maintained import GOLD, START_S, Stream, age
+from tests.pipelines import MORE_METRICS
 
 READ = """
 import json, sys
@@ -38,6 +39,9 @@ merged = table.agg(
     F.sum("ms_sum").alias("ms_sum"),
     F.expr("hll_sketch_estimate(hll_union_agg(users_hll))").alias("users"),
     F.expr("kll_sketch_get_n_double(kll_merge_agg_double(ms_kll))").alias("values"),
+    F.expr("theta_sketch_estimate(theta_union_agg(users_theta))").alias("users_theta"),
+    F.expr("bitmap_count(bitmap_or_agg(users_bits))").alias("users_bits"),
+    F.expr("sum(ms_mean.values * ms_mean.mean) / sum(ms_mean.values)").alias("ms_mean"),
 )
 print("ANSWER " + json.dumps({**merged.first().asDict(), "rows": table.count()}))
 spark.stop()
@@ -46,7 +50,7 @@ spark.stop()
 
 @pytest.mark.timeout(240)
 def test_delta_for_spark_reads_a_maintained_gold_table_and_its_sketches(tmp_path: Path) -> None:
-    stream = Stream(tmp_path)
+    stream = Stream(tmp_path, metrics=MORE_METRICS)
     for turn in range(3):
         for number in range(12):
             stream.send(20, at_s=START_S + number / 4, late=2)
@@ -69,5 +73,6 @@ def test_delta_for_spark_reads_a_maintained_gold_table_and_its_sketches(tmp_path
     silver = stream.silver()
     assert answer["events"] == answer["values"] == stream.sent == 740
     assert answer["ms_sum"] == sum(silver["ms"].to_pylist())
-    assert answer["users"] == 50
+    assert answer["users"] == answer["users_theta"] == answer["users_bits"] == 50
+    assert answer["ms_mean"] == pytest.approx(answer["ms_sum"] / stream.sent, rel=1e-12)
     assert answer["rows"] <= len(stream.expected_gold()) + 30

@@ -139,3 +139,22 @@ def test_timeliness_is_measured_from_the_arrival_in_kafka(spark: SparkSession) -
     found = frame.transform(with_timeliness, event_time="at", max_future=limit).select("name", "_timely")
     expected = spark.createDataFrame([(name, timely) for name, _, timely in cases], "name string, _timely boolean")
     assert_df_equality(found, expected, ignore_nullable=True, ignore_row_order=True)
+
+
+def test_no_value_that_holds_more_is_passed_over(spark: SparkSession) -> None:
+    cases = {
+        b'{"id":"a:b","at":"2026-03-01T11:59:59.123+01:00","user":7,"n":null,"d":"2026-03-01"}': False,
+        b'{ "id" : "a" , "user" : 7 }': False,
+        b'{"id":{"x":1,"y":{"z":":"}},"user":7}': False,
+        b'{"id":"a","\\u0075ser":7}': False,
+        b"{}": False,
+        b'{"id":"a","more":1}': True,
+        b'{"more":null}': True,  # nothing to keep, which the task finds
+        b'{"id":"a","n":null,"more":{"n":1}}': True,
+        b'{"id":"a","id":"b:c"}': True,
+        b'{"id":"\\u003a","more":1}': True,
+        b'{"x\\"n":1}': True,  # a name that ends like that of `n`, which is missing
+        b'{"id":"a","User":7}': True,
+    }
+    found = parsed(spark, *cases).orderBy("_offset").select("_fits", "_more").collect()
+    assert [tuple(row) for row in found] == [(True, may) for may in cases.values()]

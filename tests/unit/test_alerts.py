@@ -3,23 +3,29 @@
 from __future__ import annotations
 
 import json
+import socket
 import time
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any, get_args
 
+import pyarrow as pa
 import pytest
 from deltalake import DeltaTable
 
 from lakehouse.alerts import evaluator, history
-from lakehouse.alerts.conditions import levels
+from lakehouse.alerts.conditions import FIGURES, levels
 from lakehouse.alerts.evaluator import Evaluator
 from lakehouse.alerts.figures import KNOWN_S
 from lakehouse.alerts.finding import Finding
 from lakehouse.alerts.standings import Standing, advance, tell
-from lakehouse.config.models import AnyAlert, Pipeline
+from lakehouse.config.checks import check
+from lakehouse.config.models import AnyAlert, FigureName, Pipeline
+from lakehouse.errors import ConfigError
 from lakehouse.lock import alert_lock
 from lakehouse.schemas import OPS_SCHEMA
+from lakehouse.serving import beacon
 from lakehouse.sinks.journal import Journal
 from tests.maintained import FakeTime, Stream
 from tests.pipelines import small_pipeline
@@ -77,7 +83,7 @@ def clock(monkeypatch: pytest.MonkeyPatch) -> FakeTime:
 
 
 def one(kind: str, **keys: Any) -> dict[str, Any]:
-    of_rollup = {} if kind in ("lag", "quarantine") else {"rollup": "by_page"}
+    of_rollup = {} if kind in ("lag", "quarantine", "figure") else {"rollup": "by_page"}
     return {"it": {"kind": kind, **of_rollup, **keys}}
 
 
@@ -180,6 +186,152 @@ def test_the_share_in_quarantine_and_of_one_rule(tmp_path: Path, clock: FakeTime
     room.ops(rows=[("silver/clicks", 4)], failed=[("ids", 3)])
     assert room.states(after_s=1)["ids"] == "firing"
     assert room.states(after_s=70) == {"refused": "inactive", "ids": "inactive"}
+
+
+def figure(name: str, limit: float, **keys: Any) -> dict[str, Any]:
+    return one("figure", figure=name, limit=limit, **keys)
+
+
+def only(room: Room, after_s: float = 0.0) -> tuple[str, float | None]:
+    [found] = room.step(after_s)
+    return found.standing.state, found.reading.value
+
+
+def test_kafka_that_does_not_answer_is_counted_from_its_first_silence(tmp_path: Path, clock: FakeTime) -> None:
+    room = Room(tmp_path, clock, figure("kafka_unreachable_seconds", 5))
+    assert only(room) == ("inactive", None)
+    room.ops(kafka_reachable=True)
+    assert only(room, 1) == ("inactive", 0.0)
+    room.ops(kafka_reachable=False, batch_id=None)
+    assert only(room, 4) == ("inactive", 4.0)
+    room.ops(kafka_reachable=False, batch_id=None)
+    room.ops(kafka_reachable=None, batch_id=None)  # a driver that waits for the answer says that it lives
+    assert only(room, 2) == ("firing", 6.0)
+    room.ops(kafka_reachable=True, batch_id=None)
+    assert only(room, 1) == ("inactive", 0.0)
+    assert only(room, KNOWN_S + 1) == ("inactive", None)
+
+
+def test_a_driver_that_says_nothing(tmp_path: Path, clock: FakeTime) -> None:
+    room = Room(tmp_path, clock, figure("silent_seconds", 6))
+    assert only(room, 100) == ("inactive", None)
+    room.ops(batch_id=None, kafka_reachable=None)
+    assert only(room, 6) == ("inactive", 6.0)
+    assert only(room, 1) == ("firing", 7.0)
+    assert only(room, 3_600)[0] == "firing"
+    room.ops()
+    assert only(room)[0] == "inactive"
+
+
+def test_maintenance_that_stands_still(tmp_path: Path, clock: FakeTime) -> None:
+    room = Room(tmp_path, clock, figure("unmaintained_seconds", 30))
+    room.ops()
+    assert only(room) == ("inactive", None)
+    moment = datetime.fromtimestamp(room.now_s, UTC)
+    room.ops(maintained=moment)
+    assert only(room, 20) == ("inactive", 20.0)
+    room.ops(maintained=moment)
+    assert only(room, 11) == ("firing", 31.0)
+    # Once the driver is gone as well, nobody knows.
+    assert only(room, KNOWN_S) == ("firing", None)
+
+
+def test_commits_that_take_long_on_average(tmp_path: Path, clock: FakeTime) -> None:
+    room = Room(tmp_path, clock, figure("commit_seconds", 0.5, window="10s"))
+    for seconds in (0.1, 0.2, None):
+        room.ops(commit_seconds=seconds)
+    assert only(room, 1) == ("inactive", pytest.approx(0.1))
+    room.ops(commit_seconds=3.7)
+    assert only(room, 1) == ("firing", pytest.approx(1.0))
+    assert only(room, 60) == ("firing", None)
+
+
+def test_clocks_that_are_ahead_and_events_that_come_late(tmp_path: Path, clock: FakeTime) -> None:
+    rules = figure("clock_ahead_seconds", 5) | {"late": figure("late_share", 0.5)["it"]}
+    room = Room(tmp_path, clock, rules)
+    room.ops(ahead_seconds=4.0, late=50, rows=[("silver/clicks", 99)])
+    assert room.states(after_s=1) == {"it": "inactive", "late": "inactive"}
+    room.ops(ahead_seconds=60.0, late=30, rows=[("silver/clicks", 60)])
+    assert room.states(after_s=1) == {"it": "firing", "late": "firing"}
+    room.ops(ahead_seconds=0.0, late=0, rows=[("silver/clicks", 400)])
+    assert room.states(after_s=1) == {"it": "firing", "late": "inactive"}
+    assert room.states(after_s=70) == {"it": "firing", "late": "inactive"}, "without a batch nothing is known"
+    room.ops(ahead_seconds=0.0)
+    assert room.states(after_s=1)["it"] == "inactive"
+
+
+def test_a_suite_that_refuses_more_than_the_one_before(tmp_path: Path, clock: FakeTime) -> None:
+    room = Room(tmp_path, clock, figure("suite_change_share", 0.2, window="10s"))
+
+    def judged(suite: str, valid: int, refused: int) -> None:
+        room.ops(suite_sha256=suite, rows=[("silver/clicks", valid), ("quarantine/clicks", refused)])
+
+    judged("good", 95, 5)
+    assert only(room, 5) == ("inactive", None)
+    judged("bad", 40, 30)
+    assert only(room, 5) == ("inactive", None), "70 records say too little"
+    judged("bad", 0, 30)
+    assert only(room, 1) == ("firing", pytest.approx(0.55))
+    assert only(room, 300) == ("firing", None), "without records it neither ends nor begins"
+    judged("good", 99, 1)
+    assert only(room, 1) == ("inactive", pytest.approx(0.01 - 0.6))
+
+
+def test_the_room_on_the_disk(tmp_path: Path, clock: FakeTime, monkeypatch: pytest.MonkeyPatch) -> None:
+    room = Room(tmp_path, clock, figure("disk_free_bytes", 10, when="below"))
+    assert only(room)[0] == "inactive"
+    monkeypatch.setattr("lakehouse.storage.shutil.disk_usage", lambda _: SimpleNamespace(free=9, total=99))
+    assert only(room) == ("firing", 9.0)
+
+
+def test_a_dashboard_that_falls_behind_stands_still_or_is_gone(tmp_path: Path, clock: FakeTime) -> None:
+    follower = SimpleNamespace(current_s=START_S)
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        address = f"127.0.0.1:{probe.getsockname()[1]}"
+    served = beacon.serve(address, "clicks", {"gold/a": follower}, clock=lambda: clock.now_s)  # type: ignore[dict-item]
+    rules = figure("dashboard_behind_seconds", 5)
+    room = Room(tmp_path, clock, rules)
+    room.pipeline = small_pipeline(tmp_path, metrics={"dashboard": address}, alerts={"rules": rules})
+    room.evaluator = room.open()
+    assert only(room) == ("inactive", 0.0)
+    assert only(room, 6) == ("firing", 6.0)
+    follower.current_s = clock.now_s
+    assert only(room) == ("inactive", 0.0)
+    with pytest.raises(ConfigError, match=r"metrics\.dashboard"):
+        beacon.serve(address, "clicks", {})
+    served.shutdown()
+    served.server_close()
+    assert only(room, 4) == ("inactive", 4.0)
+    assert only(room, 4) == ("firing", 8.0)
+
+
+def test_a_figure_that_can_never_be_known_is_refused(tmp_path: Path) -> None:
+    rules = {
+        "disk": figure("disk_free_bytes", 1)["it"],
+        "page": figure("dashboard_behind_seconds", 1)["it"],
+        "kept": figure("unmaintained_seconds", 1, window="1d")["it"],
+    }
+    made = {"alerts": {"rules": rules}, "maintenance": {"background": False}}
+    pipeline = small_pipeline(tmp_path, **made).model_copy(update={"root": "s3://bucket/x"})
+    said = " ".join(found.what for found in check(pipeline))
+    for part in ("an object store", "where a dashboard", "does not maintain", "the window is 1d"):
+        assert part in said
+    bad = small_pipeline(tmp_path, metrics={"dashboard": "nowhere"})
+    assert [found.path for found in check(bad)] == [("metrics", "dashboard")]
+
+
+def test_rows_of_an_earlier_version_are_read_and_gain_the_new_columns(tmp_path: Path, clock: FakeTime) -> None:
+    room = Room(tmp_path, clock, figure("clock_ahead_seconds", 5))
+    old = pa.schema([field for field in OPS_SCHEMA if field.name not in ("ahead_seconds", "maintained")])
+    kept = Journal(f"{tmp_path}/_ops/clicks", old, what="a row")
+    kept.append(lambda: [{"time": datetime.fromtimestamp(room.now_s, UTC), "batch_id": 1, "kafka_reachable": True}])
+    kept.close()
+    assert only(room) == ("inactive", 0.0)
+    room.ops(ahead_seconds=9.0)
+    assert only(room, 1) == ("firing", 9.0)
+    rows = DeltaTable(f"{tmp_path}/_ops/clicks").to_pyarrow_table()
+    assert sorted(rows["ahead_seconds"].to_pylist(), key=bool) == [None, 9.0]
 
 
 def test_a_burn_rate_needs_the_long_and_the_short_window(tmp_path: Path, clock: FakeTime) -> None:
@@ -362,9 +514,10 @@ def test_the_command_evaluates_once_and_silences(tmp_path: Path, clock: FakeTime
 
 
 def test_every_kind_has_a_runbook() -> None:
-    kinds = [get_args(of.model_fields["kind"].annotation)[0] for of in get_args(get_args(AnyAlert)[0])]
-    assert len(kinds) == 6
-    for kind in kinds:
-        text = (Path(__file__).parents[2] / "docs" / "runbooks" / f"{kind}.md").read_text()
+    kinds = {get_args(of.model_fields["kind"].annotation)[0] for of in get_args(get_args(AnyAlert)[0])}
+    assert set(get_args(FigureName)) == set(FIGURES)
+    pages = {of.page for of in FIGURES.values()}
+    for page in (kinds - {"figure"}) | pages:
+        text = (Path(__file__).parents[2] / "docs" / "runbooks" / f"{page}.md").read_text()
         assert "## Look" in text
         assert "## Do" in text

@@ -236,3 +236,15 @@ def test_maintenance_that_would_not_be_safe_is_refused(key: str, value: str, tmp
     (finding,) = check(small_pipeline(tmp_path, maintenance={key: value}))
     assert finding.path == ("maintenance", key)
     assert value in finding.what
+
+
+def test_the_live_page_shows_only_what_it_holds() -> None:
+    metrics = [
+        {"name": "spread", "type": "variance", "column": "a_double"},
+        {"name": "exact", "type": "distinct", "column": "a_long", "sketch": "bitmap"},
+    ]
+    rollup = {"dimensions": ["a_string"], "metrics": metrics}
+    findings = check(pipeline(rollups={"r": rollup}, dashboard={"r": {"tiles": ["events", "spread", "exact"]}}))
+    assert [finding.path[-1] for finding in findings] == [1, 2]
+    assert findings[0].what == "spread is of a kind that the Live page does not hold"
+    assert findings[0].remedy == "the metrics are events"

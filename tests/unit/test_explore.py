@@ -27,11 +27,13 @@ START = datetime(2026, 1, 1, tzinfo=UTC)
 
 
 def page() -> None:
+    from dashboard.alarms import Alarms
     from dashboard.frame import Frame
     from dashboard.views import explore
     from tests.unit.test_explore import SHOWN
 
-    explore.show(*SHOWN[0], Frame("card_payments", "conf/card_payments.yaml"))
+    pipeline, feeds = SHOWN[0]
+    explore.show(pipeline, feeds, Frame("card_payments", "conf/card_payments.yaml"), Alarms(pipeline))
 
 
 @pytest.fixture(scope="module")

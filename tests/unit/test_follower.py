@@ -12,7 +12,8 @@ import pytest
 
 from lakehouse.serving import follower as module
 from lakehouse.serving.follower import Follower
-from lakehouse.serving.snapshot import LEVELS, Shape
+from lakehouse.serving.scale import LEVELS
+from lakehouse.serving.snapshot import Shape
 from tests.hot_table import FIELDS, ROLLUP, Event, HotTable, partials
 
 if TYPE_CHECKING:

@@ -12,6 +12,7 @@ import orjson
 import pytest
 
 from dashboard import pulse as pulse_module
+from dashboard.alarms import Alarms
 from dashboard.pulse import Pulse
 from lakehouse.errors import SourceUnavailable, TableError
 from lakehouse.serving.journal import Journal, batches, last_commits, pace, partition_rates
@@ -104,7 +105,7 @@ def test_a_log_that_cannot_be_read_is_a_table_error(tmp_path: Path) -> None:
 
 
 def test_the_page_waits_for_a_pipeline(flow: Flow) -> None:
-    pulse = Pulse(flow.pipeline)
+    pulse = Pulse(flow.pipeline, Alarms(flow.pipeline))
     shutil.rmtree(Path(flow.pipeline.root) / "silver")
     assert board(pulse)["waiting"].endswith(f"lakehouse run {CONFIG}")
 
@@ -114,7 +115,7 @@ def test_the_page_shows_rates_tables_and_lag(flow: Flow, monkeypatch: pytest.Mon
     flow.close()
     ends = {number: (0, end + 7) for number, end in flow.ends.items()}
     monkeypatch.setattr(pulse_module.kafka_admin, "offsets", lambda *_: ends)
-    pulse = Pulse(flow.pipeline)
+    pulse = Pulse(flow.pipeline, Alarms(flow.pipeline))
     first = board(pulse)
     assert first["tiles"]["items"][4]["note"] == "asking Kafka"
     pulse._topic._pool.shutdown(wait=True)
@@ -145,7 +146,7 @@ def test_a_damaged_table_and_the_log_of_the_demo_are_said(flow: Flow, monkeypatc
         '{"time_ms": 1000, "event": "batch"}\n{"time_ms": 2000, "event": "waiting", "reason": "no broker"}\n'
         "error: the disk is full\n"
     )
-    pulse = Pulse(flow.pipeline)
+    pulse = Pulse(flow.pipeline, Alarms(flow.pipeline))
     board(pulse)
     pulse._topic._pool.shutdown(wait=True)
     made = board(pulse)

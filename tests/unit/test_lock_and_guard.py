@@ -35,11 +35,6 @@ def test_a_lock_names_its_holder_and_ends_with_it(tmp_path: Path) -> None:
         pass
 
 
-def test_nothing_is_locked_over_an_object_store() -> None:
-    with driver_lock("s3://bucket/_checkpoints/clicks"), driver_lock("s3://bucket/_checkpoints/clicks"):
-        pass
-
-
 def head() -> Batch:
     return Batch("clicks", "q", 0, {"clicks": {0: 0}}, {"clicks": {0: 9}}, {}, "s", {}, topic_ids={"clicks": "id-1"})
 

@@ -24,6 +24,7 @@ from lakehouse.metrics.exporter import Exporter
 from lakehouse.metrics.record import Committed, Record, Sample, TableFigures, lag, look, record_of
 from lakehouse.metrics.telemetry import Telemetry
 from lakehouse.quality.watch import Outcome
+from lakehouse.serving import beacon
 from tests.maintained import START_S, Stream
 from tests.pipelines import small_pipeline
 
@@ -93,7 +94,8 @@ def test_every_declared_metric_is_exposed_and_no_other(tmp_path: Path) -> None:
     exporter.left_out(2)
     exporter.left_out(2)
     found = samples(exporter)
-    assert {name for name, *_ in found} == {series for metric in METRICS for series in metric.series}
+    declared = {series for metric in METRICS for series in metric.series}
+    assert {name for name, *_ in found} == declared - {beacon.NAME}, "a dashboard's process exposes that one"
     assert found["lakehouse_rows_total", "silver/clicks"] == 8
     assert found["lakehouse_rule_failed_rows_total", "page_known"] == 3
     assert found["lakehouse_kafka_lag_records", "0"] == 1
@@ -250,6 +252,38 @@ def test_what_fails_in_a_figure_is_said_and_the_next_one_counts(
     assert samples(told.exporter)["lakehouse_batches_total",] == 1
 
 
+def test_without_news_it_is_told_that_the_driver_lives_and_how_long_tables_wait(tmp_path: Path) -> None:
+    stuck = threading.Event()
+    now = [START_S]
+    told = Telemetry.open(
+        small_pipeline(tmp_path, alerts={"every": "1s", "rules": {"behind": {"kind": "lag", "limit": 1}}}),
+        sample=lambda _: stuck.wait(30) and Sample(START_S),
+        flush_s=0.05,
+        clock=lambda: now[0],
+    )
+    report = {"files_after": 1, "bytes_after": 9, "log_files": None, "cpu_s": 0.1}
+    told.maintained(report | {"table": "silver/clicks", "error": None})
+    now[0] += 5
+    told.maintained(report | {"table": "quarantine/clicks", "error": "torn"})
+    while not told._maintained_at.get("quarantine/clicks"):
+        time.sleep(0.01)
+    told.close()
+    stuck.set()
+    last = ops(tmp_path)[-1]
+    assert (last["batch_id"], last["kafka_reachable"], last["lag"]) == (None, None, [])
+    assert last["maintained"].timestamp() == START_S, "a table that could not be maintained waits since the start"
+
+
+def test_how_far_a_batch_lies_ahead_of_the_clock(tmp_path: Path) -> None:
+    stream = Stream(tmp_path)
+    with running(tmp_path) as told:
+        told.committed(committed(stream, at_s=time.time() + 90).batch, OUTCOMES, 0, 0.1, 0.1)
+        told.committed(committed(stream, at_s=time.time() - 90).batch, OUTCOMES, 0, 0.1, 0.1)
+    ahead = [row["ahead_seconds"] for row in ops(tmp_path) if row["batch_id"] is not None]
+    assert ahead == [pytest.approx(90, abs=30), 0.0]
+    assert samples(told.exporter)["lakehouse_clock_ahead_seconds",] == 0.0
+
+
 def test_memory_is_that_of_the_process_tree() -> None:
     found = sampler.memory()
     assert set(found) == {"driver", "jvm", "workers", "children"}
@@ -263,11 +297,14 @@ def test_a_kafka_that_does_not_answer_gives_no_ends(monkeypatch: pytest.MonkeyPa
     def away(*_: object) -> None:
         raise SourceUnavailable("away")
 
-    source = small_pipeline(tmp_path).source
+    pipeline = small_pipeline(tmp_path)
     monkeypatch.setattr(sampler.kafka_admin, "offsets", away)
-    assert sampler.take(source).ends is None
+    assert sampler.take(pipeline).ends is None
     monkeypatch.setattr(sampler.kafka_admin, "offsets", lambda *_: {0: (3, 9)})
-    assert sampler.take(source).ends == {0: 9}
+    found = sampler.take(pipeline)
+    assert found.ends == {0: 9}
+    assert found.disk is not None
+    assert 0 < found.disk[0] <= found.disk[1]
 
 
 def test_the_documented_metrics_are_the_declared_ones() -> None:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import re
+import shutil
+import subprocess
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +15,7 @@ import yaml
 
 from lakehouse.metrics import monitoring
 from lakehouse.metrics.catalogue import METRICS
+from lakehouse.metrics.rule_tests import CASES
 
 PROJECT = Path(__file__).parents[2]
 SERIES = {series: metric for metric in METRICS for series in metric.series}
@@ -82,6 +85,21 @@ def test_the_committed_files_are_the_generated_ones() -> None:
     hint = "run python -m lakehouse.metrics.monitoring"
     assert (PROJECT / monitoring.DASHBOARD_FILE).read_text() == monitoring.render_dashboard(), hint
     assert (PROJECT / monitoring.RULES_FILE).read_text() == monitoring.render_rules(), hint
+    assert (PROJECT / monitoring.TESTS_FILE).read_text() == monitoring.render_tests(), hint
+
+
+def test_every_rule_has_a_case_over_series_that_there_are() -> None:
+    assert set(CASES) == {rule.name for rule in monitoring.RULES}
+    for case in CASES.values():
+        for metric, labels, _ in case.series:
+            assert set(labels) <= {"le", *SERIES[metric].labels}
+
+
+@pytest.mark.skipif(shutil.which("promtool") is None, reason="promtool is not installed")
+def test_promtool_agrees() -> None:
+    for command in (["check", "rules", monitoring.RULES_FILE], ["test", "rules", monitoring.TESTS_FILE]):
+        found = subprocess.run(["promtool", *command], cwd=PROJECT, capture_output=True, text=True, check=False)
+        assert found.returncode == 0, found.stdout + found.stderr
 
 
 def test_the_dashboard_has_the_form_that_grafana_reads() -> None:

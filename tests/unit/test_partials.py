@@ -125,9 +125,13 @@ def test_each_metrics_column_says_how_exact_it_is_also_in_the_table(tmp_path: Pa
     assert told["ms_kll"] == {
         "comment": "DataSketches KLL sketch, k 200: the rank of a quantile is within 1.33% with 99 % confidence",
         "lakehouse.error": "0.013295",
+        "lakehouse.merge": "kll",
     }
     assert told["users_hll"]["comment"].startswith("DataSketches HLL sketch, lg_k 12: merged counts are within 3.")
-    assert (told["errors"], told["ms_sum"]) == ({"comment": "count, exact"}, {"comment": "sum, in double precision"})
+    assert (told["errors"], told["ms_sum"]) == (
+        {"comment": "count, exact", "lakehouse.merge": "sum"},
+        {"comment": "sum, in double precision", "lakehouse.merge": "sum"},
+    )
 
 
 def test_a_table_made_without_these_words_is_the_same_table(tmp_path: Path) -> None:

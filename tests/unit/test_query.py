@@ -14,7 +14,7 @@ from typer.testing import CliRunner
 
 from lakehouse import cli
 from lakehouse.errors import ConfigError, LakehouseError, TableError, TooStale
-from lakehouse.serving import query as module
+from lakehouse.serving import files as module
 from lakehouse.serving.planner import Kept, Segment, plan
 from lakehouse.serving.query import Measure, Query, Rollups, parse_filters, parse_range, render_uses
 from tests.maintained import START_S, Stream
@@ -85,7 +85,7 @@ def test_an_answer_is_no_older_than_asked_or_an_error(stream: Stream) -> None:
 
 def test_a_file_that_was_vacuumed_meanwhile_is_read_from_the_newer_version(stream: Stream) -> None:
     rollups = Rollups(stream.pipeline)
-    rollups.explain(query())
+    rollups.look(query())
     for _ in range(12):
         stream.send(2, at_s=START_S)
     stream.maintain(time.time() + 3_600)
@@ -101,7 +101,7 @@ REFUSED: list[tuple[Callable[[], Query], str]] = [
     (lambda: query("ms_kll"), "ms_kll is a metric of type quantiles"),
     (lambda: query("events@0.5"), "events is a metric of type count"),
     (lambda: query("ms_kll@1.5"), "the rank 1.5 is not between 0 and 1"),
-    (lambda: query("events/ms_kll"), "a quantile is not divided"),
+    (lambda: query("events/ms_kll"), "a metric of type count is not divided by one of type quantiles"),
     (lambda: query("ms_kll@half"), "'half' is no rank"),
     (lambda: query(dimensions=("user",)), "user is no dimension of by_page"),
     (lambda: query(filters=(("user", frozenset({1})),)), "user is no dimension of by_page"),

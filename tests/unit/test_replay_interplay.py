@@ -243,7 +243,7 @@ def test_the_lock_of_replays_is_held_and_let_go(tmp_path: Path) -> None:
         pytest.raises(BlockingIOError),
     ):
         fcntl.flock(other, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    with replay_lock(str(tmp_path), "clicks"), replay_lock("s3://bucket/root", "clicks"):
+    with replay_lock(str(tmp_path), "clicks"), replay_lock(f"{tmp_path}/another", "clicks"):
         pass
 
 

@@ -19,7 +19,8 @@ from lakehouse.maintenance.view import LiveFile
 from lakehouse.reconcile import reconcile
 from lakehouse.retirement import retired_before
 from lakehouse.serving.follower import Follower
-from lakehouse.serving.snapshot import Level, Shape
+from lakehouse.serving.scale import Level
+from lakehouse.serving.snapshot import Shape
 from lakehouse.sinks.delta_log import find_cover
 from lakehouse.storage import open_store
 from tests.maintained import GOLD, QUARANTINE, SILVER, START_S, Stream, contents

@@ -9,19 +9,18 @@ import numpy as np
 import pytest
 
 from lakehouse.config.models import CountMetric, Rollup
+from lakehouse.serving.figures import figure, values
+from lakehouse.serving.scale import LEVELS
 from lakehouse.serving.snapshot import (
-    LEVELS,
     Bucket,
     Cell,
     Shape,
     Snapshot,
     coarsen,
-    distinct,
     fold,
     gather,
     merge,
     merge_all,
-    quantiles,
     row_cells,
 )
 from lakehouse.serving.state import State
@@ -59,13 +58,16 @@ def snapshot_of(state: State, version: int = 1) -> Snapshot:
     )
 
 
-def test_shape_knows_the_roles_of_metrics() -> None:
+def median(cell: Cell) -> float | None:
+    return values(cell, 1, (figure(SHAPE, "latency_ms_kll", rank=0.5),), SHAPE)[0]
+
+
+def test_shape_knows_the_kinds_of_metrics() -> None:
     assert SHAPE.dimensions == ("feature", "region")
-    assert SHAPE.errors == 0
-    assert SHAPE.latency == 0
-    assert SHAPE.users == 1
+    assert [name for name, _, _ in SHAPE.sketches] == ["latency_ms_kll", "users_hll"]
+    assert SHAPE.parts == {"errors"}
     plain = Shape.of(Rollup(dimensions=["region"], metrics=[CountMetric(name="n", type="count")]), FIELDS)
-    assert (plain.errors, plain.latency, plain.users) == (None, None, None)
+    assert (plain.has("n"), plain.has("errors"), plain.parts) == (True, False, frozenset())
 
 
 def test_merging_equals_one_partial_over_all_events() -> None:
@@ -82,15 +84,16 @@ def test_merging_equals_one_partial_over_all_events() -> None:
         assert merged.numbers == pytest.approx(whole.numbers)
         assert (merged.first_us, merged.last_us) == (whole.first_us, whole.last_us)
         true = np.quantile([event.latency for event in events], [0.45, 0.55])
-        assert true[0] <= quantiles(merged, SHAPE, [0.5])[0] <= true[1]
-        assert distinct(merged, SHAPE) == pytest.approx(len({event.user for event in events}), rel=0.05)
+        assert true[0] <= (median(merged) or 0.0) <= true[1]
+        (users,) = values(merged, 1, (figure(SHAPE, "users_hll"),), SHAPE)
+        assert users == pytest.approx(len({event.user for event in events}), rel=0.05)
     assert [len(held) for held in fold(stepwise, SHAPE).sketches] == [1, 1]
 
 
 def test_missing_values_stay_missing_until_one_comes() -> None:
     without = cell_of([Event(NOW, "search", "eu", latency=None)])
     assert without.numbers == (0, None, None, None)
-    assert quantiles(without, SHAPE, [0.5]) == [None]
+    assert median(without) is None
     both = merge(without, cell_of([Event(NOW, "search", "eu", latency=4.0)]), SHAPE)
     assert both.numbers == gather([without, both], SHAPE).numbers == (0, 4.0, 4.0, 4.0)
     assert merge_all([], SHAPE) is None
@@ -138,7 +141,7 @@ def test_rolled_filters_and_is_remembered() -> None:
     assert bucket.rolled((), 0, SHAPE) is bucket.rolled((), 0, SHAPE)
     for index in range(40):
         bucket.remember(index, lambda: 1)
-    assert len(bucket._memo) <= 12
+    assert len(bucket._memo) <= 24
 
 
 def test_cells_come_back_in_the_tables_own_schema() -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import shutil
+import time
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -15,8 +16,11 @@ import pytest
 from deltalake import DeltaTable, write_deltalake
 
 from lakehouse.errors import ConfigError, LakehouseError, TableError
+from lakehouse.rollups.merge import merge_partials
+from lakehouse.rollups.partials import aggregate
 from lakehouse.schemas import gold_schema, quarantine_schema
 from lakehouse.serving.sql import connect, query, render
+from tests.maintained import START_S, Stream, cells
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -416,3 +420,60 @@ def test_the_gold_schema_can_be_asked(tmp_path: Path) -> None:
     assert ask(tmp_path, "SELECT hll_merge_estimate(list(u)) AS n, sum(events) AS e FROM gold.g") == [
         {"n": None, "e": None}
     ]
+
+
+@pytest.fixture(scope="module")
+def clicks(tmp_path_factory: pytest.TempPathFactory) -> Stream:
+    made = Stream(tmp_path_factory.mktemp("sql"), grains=("1s", "1m", "1h"))
+    for number in range(3):
+        made.send(20, at_s=START_S + 1_800 * number, late=2)
+    made.maintain(time.time())
+    made.send(20, at_s=START_S + 5_400, late=2)
+    made.send(10, at_s=START_S + 5_400, late=1)
+    return made
+
+
+def test_a_rollup_is_a_view_of_merged_partials(clicks: Stream) -> None:
+    found = query(str(clicks.root), "SELECT * FROM gold.by_page ORDER BY window_start, page NULLS FIRST")
+    assert set(found["grain"].to_pylist()) == {"1s"}
+    expected = merge_partials(aggregate(clicks.silver(), clicks.rollup, "1s", event_time="at"), clicks.rollup)
+    assert found.num_rows == expected.num_rows
+    assert cells(found) == cells(expected)
+    assert query(str(clicks.root), "SELECT * FROM gold.clicks_by_page").num_rows == found.num_rows
+
+
+def test_sketches_of_a_view_merge_by_aggregates(clicks: Stream) -> None:
+    silver = clicks.silver()  # noqa: F841 - DuckDB finds it by its name
+    (expected,) = duckdb.sql(
+        "SELECT count(*), count(DISTINCT \"user\"), max(ms) FROM silver WHERE page = 'a'"
+    ).fetchall()
+    (row,) = ask(
+        clicks.root,
+        "SELECT sum(events) AS n, merged_distinct(users_hll) AS users, merged_quantile(ms_kll, 1) AS most"
+        " FROM gold.by_page WHERE page = 'a'",
+    )
+    assert (row["n"], round(row["users"]), row["most"]) == expected  # type: ignore[call-overload]
+
+
+def test_what_is_retired_comes_from_the_coarser_grain_and_every_event_once(tmp_path: Path) -> None:
+    stream = Stream(tmp_path, grains=("1s", "1m", "1h"), retention=[{"rows": "1s", "keep": "10m"}])
+    old, new = time.time() - 4 * 3_600, time.time() - 30
+    stream.send(20, at_s=old, late=2)
+    stream.send(20, at_s=new)
+    for _ in range(3):
+        stream.maintain(time.time())
+    stream.send(10, at_s=new)
+    stream.send(10, at_s=old)  # late, of windows that left: a tail of 1 s is all that has it
+    found = ask(tmp_path, "SELECT grain, sum(events) AS n FROM gold.by_page GROUP BY grain ORDER BY grain")
+    assert found == [{"grain": "1m", "n": 30}, {"grain": "1s", "n": 30}]
+    minutes = ask(tmp_path, "SELECT count(*) AS n FROM gold.by_page WHERE grain = '1m' AND second(window_start) <> 0")
+    assert minutes == [{"n": 0}]
+
+
+def test_a_rollup_of_two_pipelines_keeps_its_whole_name(tmp_path: Path) -> None:
+    schema = gold_schema(Stream(tmp_path / "other").rollup, Stream(tmp_path / "other").pipeline.source.fields)
+    for name in ("a", "b"):
+        write(tmp_path, f"silver/{name}")
+        DeltaTable.create(str(tmp_path / "gold" / f"{name}_by_page_1s"), schema)
+    assert ask(tmp_path, "SELECT count(*) AS n FROM gold.a_by_page") == [{"n": 0}]
+    assert "there is no table by_page" in str(refusal(tmp_path, "SELECT * FROM gold.by_page"))

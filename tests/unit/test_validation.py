@@ -9,7 +9,10 @@ from typing import TYPE_CHECKING
 import pytest
 
 from lakehouse import kafka_admin, validation
+from lakehouse.config.loader import load_pipeline
 from lakehouse.errors import SourceError, SourceUnavailable
+from lakehouse.schemas import silver_schema
+from lakehouse.sinks.delta_log import TableLog
 from lakehouse.validation import validate_pipeline
 
 if TYPE_CHECKING:
@@ -58,6 +61,10 @@ def fail_with(error: Exception, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(kafka_admin, "topic_partitions", topic_partitions)
 
 
+def detail(report: validation.ValidationReport, name: str) -> str:
+    return next(check.detail for check in report.checks if check.name == name)
+
+
 def statuses(report: validation.ValidationReport) -> dict[str, str]:
     return {check.name: check.status for check in report.checks}
 
@@ -78,6 +85,7 @@ def test_a_right_pipeline_can_be_started_and_nothing_is_written(
             "ok      pipeline file: 2 fields of topic clicks to " + made,
             "ok      suite: s: 1 expectations judge rows, 0 only the report",
             f"ok      root: {tmp_path}/data/deep can be made in {tmp_path}",
+            "ok      fields: no table yet",
             "ok      Kafka options: client.id",
             "ok      topic: clicks at broker:9092, 2 partitions",
             f"{file} can be started",
@@ -119,13 +127,28 @@ def test_an_absent_topic_is_an_error(tmp_path: Path, monkeypatch: pytest.MonkeyP
     assert str(report).endswith("cannot be started")
 
 
+def test_it_says_what_the_next_start_does_to_the_tables(tmp_path: Path) -> None:
+    file = write(tmp_path, tmp_path / "data")
+    schema = silver_schema(load_pipeline(file, {}).source.fields)
+    TableLog.open(f"{tmp_path}/data/silver/clicks", "silver/clicks", schema)
+    assert detail(validate_pipeline(file, {}), "fields") == "as silver/clicks has them"
+    whole = file.read_text()
+    file.write_text(whole.replace("page: string}", "page: string, size: integer}"))
+    changes = "the next start changes silver/clicks: size is new (integer)"
+    assert detail(validate_pipeline(file, {}), "fields") == changes
+    file.write_text(whole.replace("at: timestamp,", "at: timestamp, size: {type: long, required: true},"))
+    report = validate_pipeline(file, {})
+    assert statuses(report)["fields"] == "error"
+    assert "size is required, while rows from before may lack it" in detail(report, "fields")
+
+
 def test_after_a_wrong_file_nothing_else_is_looked_at(tmp_path: Path, broker: list[tuple[object, ...]]) -> None:
     file = write(tmp_path, tmp_path)
     file.write_text(file.read_text().replace("topic:", "topik:"))
 
     report = validate_pipeline(file, {})
 
-    assert list(statuses(report).values()) == ["error", "skipped", "skipped", "skipped", "skipped"]
+    assert list(statuses(report).values()) == ["error", *["skipped"] * 5]
     assert "did you mean topic?" in report.checks[0].detail
     assert broker == []
 

@@ -16,6 +16,7 @@ from streamlit.testing.v1 import AppTest
 
 from dashboard import pulse as pulse_module
 from dashboard import verdicts as verdicts_module
+from dashboard.alarms import Alarms
 from dashboard.pulse import Pulse
 from dashboard.verdicts import Verdicts, replay_command
 from lakehouse.errors import TableError
@@ -32,11 +33,17 @@ SHOWN: list[Verdicts] = []
 
 
 def page() -> None:
+    from dashboard.alarms import Alarms
     from dashboard.frame import Frame
     from dashboard.views import quality
     from tests.unit.test_verdicts_page import SHOWN
 
-    quality.show(SHOWN[0], Frame("card_payments", "conf/card_payments.yaml"))
+    verdicts = SHOWN[0]
+    quality.show(verdicts, Frame("card_payments", "conf/card_payments.yaml"), Alarms(verdicts.pipeline))
+
+
+def verdicts_of(flow: Flow) -> Verdicts:
+    return Verdicts(flow.pipeline, Pulse(flow.pipeline, Alarms(flow.pipeline)))
 
 
 @pytest.fixture
@@ -45,7 +52,7 @@ def flow(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Flow:
     flow = Flow(tmp_path, "card_payments", rate=90, window_s=3)
     backfill([flow], seconds=10, every_s=1)
     flow.close()
-    monkeypatch.setattr("tests.unit.test_verdicts_page.SHOWN", [Verdicts(flow.pipeline, Pulse(flow.pipeline))])
+    monkeypatch.setattr("tests.unit.test_verdicts_page.SHOWN", [verdicts_of(flow)])
     return flow
 
 
@@ -62,7 +69,7 @@ def messages(app: AppTest) -> list[dict[str, Any]]:
         for child in block.children.values():
             if hasattr(child, "children"):
                 walk(child)
-            elif child.type == "bidi_component" and child.proto.bytes:
+            elif child.type == "bidi_component" and child.proto.component_name == "lakehouse_panels":
                 found.append(orjson.loads(child.proto.bytes))
 
     walk(app.main)
@@ -232,6 +239,6 @@ def test_nothing_judged_yet_is_said(flow: Flow) -> None:
     import shutil
 
     shutil.rmtree(Path(flow.pipeline.root) / "silver")
-    made = orjson.loads(Verdicts(flow.pipeline, Pulse(flow.pipeline)).board(1.0, CONFIG))
+    made = orjson.loads(verdicts_of(flow).board(1.0, CONFIG))
     assert made["title"] == "Nothing was judged yet"
     assert verdicts_module.HOURS["1h"] == 1.0
