@@ -654,6 +654,70 @@ def bench_latency(
             bad_share=bad_share,
             stop=stop,
         )
+    _show_bench(report, output, as_json=as_json)
+
+
+@bench_app.command("saturation")
+def bench_saturation(
+    pipeline: DefaultPipelineFile = _DEFAULT_PIPELINE,
+    first: Annotated[float, typer.Option("--from", help="events per second to begin with")] = 20_000,
+    most: Annotated[float, typer.Option("--to", help="events per second to end with")] = 400_000,
+    factor: Annotated[float, typer.Option(min=1.01, help="of each rate to the one before")] = 1.25,
+    seconds: Annotated[float, typer.Option(min=10, help="that each rate lasts")] = 30,
+    warm_up: Annotated[float, typer.Option(help="seconds at the first rate before anything counts")] = 60,
+    bound: Annotated[float, typer.Option(help="that the p99 has to stay below, ms")] = 1_000,
+    partitions: Annotated[int, typer.Option(help="partitions of the topic")] = 2,
+    output: Annotated[Path | None, typer.Option(help="keep the report as JSON here")] = None,
+    *,
+    as_json: Json = False,
+) -> None:
+    """The highest rate at which events stay fresh and nothing piles up."""
+    from lakehouse.bench.saturation import saturate
+
+    with stopping() as stop:
+        report = saturate(
+            pipeline,
+            first=first,
+            most=most,
+            factor=factor,
+            seconds=seconds,
+            warm_up=warm_up,
+            bound_ms=bound,
+            partitions=partitions,
+            stop=stop,
+            say=lambda line: typer.echo(line, err=True),
+        )
+    _show_bench(report, output, as_json=as_json)
+
+
+@bench_app.command("baseline")
+def bench_baseline(
+    pipeline: DefaultPipelineFile = _DEFAULT_PIPELINE,
+    rate: Annotated[float, typer.Option(help="events per second, constant")] = 30_000,
+    seconds: Annotated[float, typer.Option(help="measured time, without the warm-up")] = 60,
+    warm_up: Annotated[float, typer.Option(help="seconds cut from the beginning")] = 60,
+    partitions: Annotated[int, typer.Option(help="partitions of the topic")] = 2,
+    output: Annotated[Path | None, typer.Option(help="keep the report as JSON here")] = None,
+    *,
+    as_json: Json = False,
+) -> None:
+    """The pipeline beside Spark's own Delta sink, as it comes and tuned, with the same load in the same run."""
+    from lakehouse.bench.baseline import compare
+
+    with stopping() as stop:
+        report = compare(
+            pipeline,
+            rate=rate,
+            seconds=seconds,
+            warm_up=warm_up,
+            partitions=partitions,
+            stop=stop,
+            say=lambda line: typer.echo(line, err=True),
+        )
+    _show_bench(report, output, as_json=as_json)
+
+
+def _show_bench(report: Any, output: Path | None, *, as_json: bool) -> None:  # noqa: ANN401 - any bench's report
     rendered = json.dumps(asdict(report), indent=2, default=str)
     if output:
         output.write_text(rendered + "\n")

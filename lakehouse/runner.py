@@ -12,7 +12,7 @@ import typer
 
 from lakehouse import pipeline as flow
 from lakehouse.errors import SourceUnavailable
-from lakehouse.session import ended_session
+from lakehouse.session import ended_session, warm_up
 from lakehouse.streaming.query import retry_while_unavailable
 
 if TYPE_CHECKING:
@@ -43,6 +43,7 @@ def run_local(
     """
     typer.echo("starting Spark", err=True)
     with ended_session(pipeline.name, cores=cores) as spark:
+        warm_up(spark)
         run(spark, pipeline, stop, telemetry, as_json=as_json)
 
 

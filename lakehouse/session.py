@@ -7,6 +7,7 @@ import subprocess
 import sys
 from contextlib import contextmanager, suppress
 from pathlib import Path
+from threading import Thread
 from typing import TYPE_CHECKING, Any
 
 import pyspark
@@ -19,6 +20,8 @@ from lakehouse.java import find_java
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+
+    import pyarrow as pa
 
 _JVM_END_S = 60.0
 """Within which a JVM ends; the one that writes its class archive takes 5 to 15 s."""
@@ -47,6 +50,9 @@ STREAMING = {
     # What Spark shows as stars wherever it shows settings or the options of a source: Kafka's logins among them.
     "spark.redaction.regex": SECRET_NAMES,
     "spark.sql.redaction.options.regex": f"{SECRET_NAMES}|(?i)url",
+    # For error messages of interactive work, every Column and DataFrame call tells the JVM where it was made: half of
+    # the round trips with which a query is described.
+    "spark.python.sql.dataFrameDebugging.enabled": "false",
     # Python workers stay alive between micro-batches.
     "spark.python.worker.reuse": "true",
     # Rows go to Python in batches that are full at either bound; by rows alone, 50 000 large ones are gigabytes.
@@ -120,6 +126,7 @@ def _local_settings(cores: int | None, flags: tuple[str, ...]) -> dict[str, str]
         | LOCAL
         | {
             "spark.master": f"local[{cores or '*'}]",
+            "spark.python.daemon.module": "lakehouse.worker_daemon",
             # On the class path of the one JVM there is: what `spark.jars` names is loaded by a class loader of
             # Spark's own, whose classes no archive can hold, and is copied at each start.
             "spark.driver.extraClassPath": class_path(ensure_jars("spark")),
@@ -131,6 +138,21 @@ def _local_settings(cores: int | None, flags: tuple[str, ...]) -> dict[str, str]
 def _archive() -> ClassArchive:
     jars = f"{pyspark.__version__}{os.pathsep}{class_path(ensure_jars('spark'))}"
     return class_archive(jar_folder("spark").parent, "spark", find_java(), jars)
+
+
+def warm_up(spark: SparkSession) -> None:
+    """Have Spark start its Python workers while the driver does something else; the first micro-batch finds them."""
+
+    def run() -> None:
+        with suppress(Exception):  # what is wrong will be said by the first micro-batch
+            rows = spark.range(0, 64, 1, 2)
+            rows.mapInArrow(_through, rows.schema).collect()
+
+    Thread(target=run, name="warm-up", daemon=True).start()
+
+
+def _through(batches: Iterator[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
+    return batches
 
 
 def _end(spark: SparkSession) -> None:

@@ -1,0 +1,98 @@
+"""How long viewers see old data after a crash: SIGKILL of the whole pipeline → the hot table is fresh again.
+
+    python -m benchmarks.recovery [--kills 20] [--rate 1000] [--json FILE]
+
+A broker, an open-loop load and the pipeline run in a temporary folder. Each time the hot table is fresh, the pipeline
+and every process that it started are killed at once and the pipeline is started again, as a supervisor would. What is
+timed ends when the dashboard's own follower of the hot table holds an event that happened after the kill.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import statistics
+import tempfile
+import time
+from contextlib import ExitStack
+from pathlib import Path
+
+import psutil
+
+from lakehouse import broker, kafka_admin
+from lakehouse.bench.stack import machine
+from lakehouse.config.loader import load_pipeline
+from lakehouse.processes import Child
+from lakehouse.serving.follower import Follower
+from lakehouse.serving.snapshot import Shape
+from lakehouse.storage import layer_url
+
+CONF = Path("conf/feature_events.yaml")
+LIMIT_S = 180.0
+STEADY_S = 3.0
+"""Between fresh and the next kill: the pipeline has caught up and commits its usual batches."""
+
+
+def main() -> None:
+    """Kill and wait, again and again; print each time, the median and the worst."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--kills", type=int, default=20)
+    parser.add_argument("--rate", type=float, default=1_000)
+    parser.add_argument("--json", type=Path)
+    arguments = parser.parse_args()
+    with ExitStack() as ending:
+        folder = Path(ending.enter_context(tempfile.TemporaryDirectory(prefix="lakehouse-recovery-")))
+        served = broker.start(folder / "_broker")
+        ending.callback(broker.stop, folder / "_broker")
+        environment = {**os.environ, "LAKEHOUSE_ROOT": str(folder / "root"), "KAFKA_BOOTSTRAP": served.bootstrap}
+        pipeline = load_pipeline(CONF, environment)
+        kafka_admin.create_topic(served.bootstrap, pipeline.source.topic, 2)
+
+        def start(name: str, *command: str) -> Child:
+            child = Child.start(
+                name, ["-m", "lakehouse", *command], environment=environment, log=folder / f"{name}.log"
+            )
+            ending.callback(child.stop)
+            return child
+
+        # The first start writes the archive of the JVM's classes when it ends in order; later ones map it.
+        first = start("first", "run", str(CONF), "--json")
+        start("load", "produce", "--pipeline", str(CONF), "--rate", str(arguments.rate), "--shape", "flat")
+        table, _, rollup = next(iter(pipeline.rollup_tables()))
+        follower = Follower(layer_url(pipeline.root, "gold", table), Shape.of(rollup, pipeline.source.fields)).start()
+        ending.callback(follower.stop)
+        await_fresh(follower, first, time.time())
+        first.stop(LIMIT_S)
+        running = start("pipeline-0", "run", str(CONF), "--json")
+        await_fresh(follower, running, time.time())
+        times: list[float] = []
+        for number in range(1, arguments.kills + 1):
+            time.sleep(STEADY_S)
+            killed = time.time()
+            for process in running.tree():
+                process.kill()
+            psutil.wait_procs(running.tree(), timeout=5)
+            running = start(f"pipeline-{number}", "run", str(CONF), "--json")
+            times.append(round(await_fresh(follower, running, killed) - killed, 2))
+            print(f"{number:>3}/{arguments.kills}  fresh after {times[-1]:.2f} s", flush=True)
+    found = {"kills": len(times), "median_s": round(statistics.median(times), 2), "worst_s": max(times)}
+    print(f"SIGKILL to fresh: median {found['median_s']} s, worst {found['worst_s']} s of {found['kills']}")
+    if arguments.json:
+        report = {**found, "times_s": times, "rate": arguments.rate, "machine": machine()}
+        arguments.json.write_text(json.dumps(report, indent=2) + "\n")
+
+
+def await_fresh(follower: Follower, running: Child, since_s: float) -> float:
+    """When the follower first held an event of after `since_s`, seconds since 1970 UTC."""
+    deadline = time.monotonic() + LIMIT_S
+    while (newest := follower.snapshot.max_event_ms) is None or newest < 1_000 * since_s:
+        running.require_running()
+        if time.monotonic() > deadline:
+            raise SystemExit(f"the hot table was not fresh within {LIMIT_S:.0f} s; see {running.log}")
+        time.sleep(0.01)
+    return time.time()
+
+
+if __name__ == "__main__":
+    main()
