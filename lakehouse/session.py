@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import os
+import signal
 import subprocess
 import sys
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from threading import Thread
+from threading import Thread, current_thread, main_thread
 from typing import TYPE_CHECKING, Any
 
 import pyspark
@@ -178,4 +179,9 @@ def _build(name: str, settings: dict[str, str]) -> SparkSession:
     builder = SparkSession.Builder().appName(name)
     for key, value in settings.items():
         builder = builder.config(key, value)
-    return builder.getOrCreate()
+    handler = signal.getsignal(signal.SIGINT)
+    spark = builder.getOrCreate()
+    # Spark puts a handler of its own in the place of the caller's, one that ends in a traceback.
+    if current_thread() is main_thread():
+        signal.signal(signal.SIGINT, handler)
+    return spark

@@ -46,6 +46,7 @@ QUEUE_RECORDS = 500_000
 QUEUE_KIB = 256 * 1024
 """What the client holds while the broker is away; the rest of the backlog is only numbers, drawn when due."""
 _PROGRESS_S = 1.0
+_REASON_S = 1.0
 
 
 class BadRecord(NamedTuple):
@@ -307,12 +308,21 @@ class _Sender:
         try:
             yield
         except (KafkaException, SystemError) as error:
-            cause = error if isinstance(error, KafkaException) else error.__cause__
-            if isinstance(cause, KafkaException):
-                self._fatal = cause.args[0]
+            self._note(error)
+            if self._fatal is None and self._refusal is None:
+                # `flush` can end before the callback that has the reason was served.
+                try:
+                    self._producer.poll(_REASON_S)
+                except (KafkaException, SystemError) as later:
+                    self._note(later)
             self._raise_if_fatal()
             raise
         self._raise_if_fatal()
+
+    def _note(self, error: KafkaException | SystemError) -> None:
+        cause = error if isinstance(error, KafkaException) else error.__cause__
+        if isinstance(cause, KafkaException):
+            self._fatal = cause.args[0]
 
     def _raise_if_fatal(self) -> None:
         if self._refusal is not None:

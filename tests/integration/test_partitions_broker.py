@@ -72,7 +72,8 @@ def test_a_half_open_line_to_kafka_is_waited_for_and_costs_no_record(
         stack.send(400, seed=2)
         until(lambda: rows() == 800, "the records after the cut", timeout_s=120)
     finally:
-        process.terminate()  # as a container's init does: Spark's JVM is ended by the driver
+        process.send_signal(signal.SIGINT)  # as a terminal does; Spark would put a handler of its own in the way
         process.wait(60)
     assert '"event":"stopped"' in log.read_text()
+    assert "Traceback" not in log.read_text()
     assert reconcile(load_pipeline(file, environment)).ok
