@@ -46,7 +46,7 @@ QUEUE_RECORDS = 500_000
 QUEUE_KIB = 256 * 1024
 """What the client holds while the broker is away; the rest of the backlog is only numbers, drawn when due."""
 _PROGRESS_S = 1.0
-_REASON_S = 1.0
+_LOOK_S = 0.1
 
 
 class BadRecord(NamedTuple):
@@ -250,11 +250,17 @@ class _Sender:
 
     def finish(self) -> None:
         """Wait for what is under way, at most `FLUSH_S`; the rest is given up and counted as failed."""
-        with self._explaining():
-            if self._producer.flush(FLUSH_S):
-                self._producer.purge()
-                self._producer.flush(1)
-        self._notice_return()
+        self._drain(FLUSH_S)
+        if len(self._producer):
+            self._producer.purge()
+            self._drain(1)
+
+    def _drain(self, wait_s: float) -> None:
+        # Not by the client's `flush`: one that meets a fatal error may end in a SystemError that has no reason.
+        deadline = time.monotonic() + wait_s
+        while len(self._producer) and time.monotonic() < deadline:
+            self.serve(_LOOK_S)
+        self.serve(0)
 
     def report(self) -> LoadReport:
         """What has been sent so far."""
@@ -308,21 +314,12 @@ class _Sender:
         try:
             yield
         except (KafkaException, SystemError) as error:
-            self._note(error)
-            if self._fatal is None and self._refusal is None:
-                # `flush` can end before the callback that has the reason was served.
-                try:
-                    self._producer.poll(_REASON_S)
-                except (KafkaException, SystemError) as later:
-                    self._note(later)
+            cause = error if isinstance(error, KafkaException) else error.__cause__
+            if isinstance(cause, KafkaException):
+                self._fatal = cause.args[0]
             self._raise_if_fatal()
             raise
         self._raise_if_fatal()
-
-    def _note(self, error: KafkaException | SystemError) -> None:
-        cause = error if isinstance(error, KafkaException) else error.__cause__
-        if isinstance(cause, KafkaException):
-            self._fatal = cause.args[0]
 
     def _raise_if_fatal(self) -> None:
         if self._refusal is not None:
