@@ -17,13 +17,13 @@ from playwright.sync_api import sync_playwright
 FOLDER = Path(__file__).parent.parent / "docs" / "images"
 FLAGS = ("--no-sandbox", "--disable-gpu", "--no-first-run", "--disable-background-networking", "--disable-sync")
 PAGES = {
-    "live": ("", "#lh-panel-heatmap-1 .lh-rank", 1180),
+    "live": ("", "#lh-panel-heatmap-1 path.lh-rank", 1180),
     "explore": ("explore", "[data-testid=stDataFrame]", 900),
     "pipeline": ("pipeline", "#lh-panel-tables", 1180),
     "quality": ("quality?hours=15m", "#lh-tile-pass", 900),
 }
 """Name of the picture → path of the page, what has to be there before it is taken, and how high it is."""
-PHONE = ("live-phone", "", "#lh-panel-heatmap-1 .lh-rank", {"width": 390, "height": 1180})
+PHONE = ("live-phone", "", "#lh-panel-heatmap-1 path.lh-rank", {"width": 390, "height": 1180})
 TIMEOUT_MS = 120_000
 SETTLED_MS = 4_000
 """From the first tiles to a page whose chart and leaderboard are drawn too."""

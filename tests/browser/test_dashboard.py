@@ -43,7 +43,7 @@ def test_tiles_charts_and_leaders_are_filled_without_errors(page: Page, site: Si
     for name in ("events", "errors-event", *(f"latency_ms_kll-{rank}" for rank in (50, 95, 99)), "users_hll"):
         expect(page.locator(f"#lh-tile-{name} strong")).to_have_text(re.compile(r"^[\d.,]+$"))
     assert set(FEATURES) <= set(leaders(page))
-    for path in page.locator(".lh-line").all():
+    for path in page.locator("path.lh-line").all():
         assert (path.get_attribute("d") or "").startswith("M")
     expect(page.locator("[data-testid=stException]")).to_have_count(0)
     expect(page.locator("[data-testid=stHeader]")).to_be_hidden()
@@ -84,7 +84,7 @@ DATA = (
 
 def test_refreshes_change_nothing_but_data_and_a_zoom_ends_them(page: Page, site: Site) -> None:
     open_page(page, f"{site.url}?range=1m&feature=search&feature=checkout")
-    expect(page.locator("#lh-panel-heatmap-1 .lh-rank-0").first).to_be_visible()
+    expect(page.locator("#lh-panel-heatmap-1 path.lh-rank-0")).to_be_visible()
     page.evaluate("document.fonts.ready")
     shots = set()
     for _ in range(4):

@@ -1,4 +1,4 @@
-"""The kill harness on the whole stack: green over every point that can be reached, red for a mutant."""
+"""The kill harness on the whole stack: green over kills, red for a mutant."""
 
 from __future__ import annotations
 
@@ -11,24 +11,19 @@ from lakehouse.torture.harness import Plan, torture
 from lakehouse.torture.schedule import Trouble
 from tests.integration.stack import CONFIG
 
-QUICK = (
-    *("opening", "planned", "between_files", "between_commits", "half_put", "committed", "rewritten"),
-    Trouble.VICTIM_KILL,
-)
-"""Pauses, and what first has to grow old enough to be cleaned up, take a longer run."""
-SEED = 43_363
+QUICK = ("opening", "between_files", "between_commits", "half_put", Trouble.VICTIM_KILL)
+"""In a task, at any moment, between commits, while a start finishes that. In `tests/unit` kills come at every point."""
+SEED = 68
 """Draws a half-committed batch, then a start killed before it finishes that, then one killed while it does."""
+DRAWN = ["between_files", Trouble.VICTIM_KILL, "between_commits", "opening", "half_put"]
 
 
 @pytest.mark.timeout(600)
-def test_kills_at_every_quick_point_cost_nothing(tmp_path: Path) -> None:
+def test_kills_of_the_whole_stack_cost_nothing(tmp_path: Path) -> None:
     plan = Plan(CONFIG, kills=len(QUICK), events=1, seed=SEED, rate=300, faults=QUICK)
     report = torture(plan, folder=tmp_path, stop=threading.Event())
     assert report.ok, str(report)
-    faults = [kill.fault for kill in report.kills]
-    assert set(faults) == set(QUICK)
-    half = faults.index("between_commits")
-    assert faults[half : half + 3] == ["between_commits", "opening", "half_put"]
+    assert [kill.fault for kill in report.kills] == DRAWN
     assert {kill.outcome for kill in report.kills} == {"hit"}, str(report)
     assert report.figures["records in the topic"] > 0
     assert report.recovery()[0] > 0
