@@ -76,9 +76,10 @@ def java_build(java: Path) -> str:
         )
     except (OSError, subprocess.SubprocessError):
         return ""
-    # Options that come from the environment are announced first. They make no other build of Java.
-    lines = (answer.stderr + answer.stdout).splitlines(keepends=True)
-    return "".join(line for line in lines if "Picked up" not in line)
+    # Options that come from the environment are announced first, and how they have it compile stands behind the build.
+    # They make no other build of Java.
+    lines = (answer.stderr + answer.stdout).splitlines()
+    return "\n".join(line.partition(",")[0] for line in lines if "Picked up" not in line)
 
 
 def _from_java_home() -> Path | None:
