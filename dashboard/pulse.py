@@ -230,8 +230,10 @@ class Pulse:
         rows: list[list[Cell]] = []
         for name, of in sorted(newest.work.end.items() if newest and newest.work else ()):
             for partition, offset in sorted(of.items()):
-                last = topic.ends.get(partition) if name == self.pipeline.source.topic else None
-                lag = None if last is None else max(0, last - offset)
+                known = topic.ends.get(partition) if name == self.pipeline.source.topic else None
+                # Kafka is asked less often than the tables are: the topic ends no earlier than what was read of it.
+                last = None if known is None else max(known, offset)
+                lag = None if last is None else last - offset
                 rate = rates.get((name, partition))
                 rows.append(
                     [

@@ -119,6 +119,6 @@ def test_the_java_from_pypi_starts_with_what_spark_asks_for(tmp_path: Path, monk
 def test_options_from_the_environment_make_no_other_build(tmp_path: Path) -> None:
     plain = fake_java(tmp_path / "plain", 'openjdk version "17.0.1" 2021-10-19')
     told = fake_java(
-        tmp_path / "told", 'NOTE: Picked up JDK_JAVA_OPTIONS: -Xint\nopenjdk version "17.0.1" 2021-10-19, interpreted mode'
+        tmp_path / "told", 'NOTE: Picked up JDK_JAVA_OPTIONS: -Xint\nopenjdk version "17.0.1" 2021-10-19, mixed mode'
     )
     assert java.java_build(told) == java.java_build(plain) == 'openjdk version "17.0.1" 2021-10-19'
