@@ -87,12 +87,20 @@ DATA = (
 def test_refreshes_change_nothing_but_data_and_a_zoom_ends_them(page: Page, site: Site) -> None:
     open_page(page, f"{site.url}?range=1m&feature=search&feature=checkout")
     expect(page.locator("#lh-panel-heatmap-1 path.lh-rank-0")).to_be_visible()
+    # The browser loads the code of the controls by itself; the board may be there before.
+    for name in ("Range", "Split", "Refresh"):
+        expect(page.get_by_role("radiogroup", name=name)).to_be_visible()
+    for name in ("Feature", "Region"):
+        expect(page.get_by_role("combobox", name=name)).to_be_visible()
+    expect(page.get_by_text("Pause", exact=True)).to_be_visible()
+    page.wait_for_load_state("networkidle")
     page.evaluate("document.fonts.ready")
     shots = []
+    # Hidden, not masked: a mask is as wide as the number below it.
+    hidden = f"{', '.join(DATA)} {{ visibility: hidden !important }}"
     for _ in range(4):
         version = int(frame(page)["version"])
-        # Hidden, not masked: a mask is as wide as the number below it.
-        shots.append(page.screenshot(style=f"{', '.join(DATA)} {{ visibility: hidden !important }}"))
+        shots.append(page.screenshot(style=hidden, animations="disabled"))
         page.wait_for_function(
             "(seen) => +document.getElementById('lakehouse-frame').dataset.version > seen", arg=version
         )
