@@ -11,18 +11,14 @@ from __future__ import annotations
 
 import argparse
 import json
-import os
 import statistics
-import tempfile
 import time
 from contextlib import ExitStack
 from pathlib import Path
 
 import psutil
 
-from lakehouse import broker, kafka_admin
-from lakehouse.bench.stack import machine
-from lakehouse.config.loader import load_pipeline
+from lakehouse.bench.stack import machine, prepared
 from lakehouse.processes import Child
 from lakehouse.serving.follower import Follower
 from lakehouse.serving.snapshot import Shape
@@ -42,16 +38,12 @@ def main() -> None:
     parser.add_argument("--json", type=Path)
     arguments = parser.parse_args()
     with ExitStack() as ending:
-        folder = Path(ending.enter_context(tempfile.TemporaryDirectory(prefix="lakehouse-recovery-")))
-        served = broker.start(folder / "_broker")
-        ending.callback(broker.stop, folder / "_broker")
-        environment = {**os.environ, "LAKEHOUSE_ROOT": str(folder / "root"), "KAFKA_BOOTSTRAP": served.bootstrap}
-        pipeline = load_pipeline(CONF, environment)
-        kafka_admin.create_topic(served.bootstrap, pipeline.source.topic, 2)
+        ground = ending.enter_context(prepared(CONF, 2))
+        folder, pipeline = ground.folder, ground.pipeline
 
         def start(name: str, *command: str) -> Child:
             child = Child.start(
-                name, ["-m", "lakehouse", *command], environment=environment, log=folder / f"{name}.log"
+                name, ["-m", "lakehouse", *command], environment=ground.environment, log=folder / f"{name}.log"
             )
             ending.callback(child.stop)
             return child

@@ -269,15 +269,40 @@ def running(
         LakehouseError: a part of the stack failed; its last lines are in the message.
     """
     with ExitStack() as ending:
+        ground = ending.enter_context(prepared(path, partitions))
+        stack = Stack(path, ground.pipeline, writer_of(path, ground.pipeline), ground.environment)
+        stack.start(ground.served, ground.folder, ending)
+        yield stack
+
+
+@dataclass(frozen=True)
+class Ground:
+    """What a benchmark stands on, removed afterwards: a folder, a broker with an empty topic, a pipeline over both.
+
+    Attributes:
+        folder: where everything lies.
+        served: the broker.
+        environment: in which processes find both.
+        pipeline: as they read it.
+    """
+
+    folder: Path
+    served: broker.Broker
+    environment: dict[str, str]
+    pipeline: Pipeline
+
+
+@contextmanager
+def prepared(path: Path, partitions: int) -> Iterator[Ground]:
+    """A broker, the empty topic and a root for the pipeline file `path`, all in a temporary folder."""
+    with ExitStack() as ending:
         folder = Path(ending.enter_context(tempfile.TemporaryDirectory(prefix="lakehouse-bench-")))
         served = broker.start(folder / "_broker")
         ending.callback(broker.stop, folder / "_broker")
         environment = {**os.environ, "LAKEHOUSE_ROOT": str(folder / "root"), "KAFKA_BOOTSTRAP": served.bootstrap}
         pipeline = load_pipeline(path, environment)
         kafka_admin.create_topic(served.bootstrap, pipeline.source.topic, partitions)
-        stack = Stack(path, pipeline, writer_of(path, pipeline), environment)
-        stack.start(served, folder, ending)
-        yield stack
+        yield Ground(folder, served, environment, pipeline)
 
 
 def machine() -> dict[str, Any]:
