@@ -7,10 +7,10 @@ PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check
 
 # Two tests at a time. Test JVMs are young when they end: without the optimising compiler they take half the CPU.
 IN_PARALLEL := -n 2 --dist worksteal
-test integration spark property browser: export JDK_JAVA_OPTIONS ?= -XX:TieredStopAtLevel=1
+test integration spark property search browser: export JDK_JAVA_OPTIONS ?= -XX:TieredStopAtLevel=1
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test lint unit spark property integration browser lock sbom secrets s3-server bench clean
+.PHONY: help setup demo test lint unit spark property search integration browser lock sbom secrets s3-server clean
 
 help: ## this list
 	@grep -hE '^[a-z0-9-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
@@ -55,6 +55,9 @@ spark: setup ## transformations and rules on a local Spark
 
 property: setup ## generated data: judging, splitting, merging
 	$(BIN)/pytest tests/property $(IN_PARALLEL) $(PYTEST_ARGS)
+
+search: setup ## property tests on examples not seen before; EXAMPLES=100 of each costly one
+	ORACLE_EXAMPLES=$(or $(EXAMPLES),20) $(BIN)/pytest tests/property $(IN_PARALLEL) --hypothesis-profile=search $(PYTEST_ARGS)
 
 integration: setup ## the pipeline on a real broker
 	$(BIN)/pytest tests/integration -n 2 --dist load --maxschedchunk 1 $(PYTEST_ARGS)

@@ -299,8 +299,10 @@ def _larger(one: Any, other: Any) -> Any:  # noqa: ANN401
     return max((value for value in (one, other) if value is not None), key=_order, default=None)
 
 
-def _order(value: Any) -> Any:  # noqa: ANN401
-    return math.inf if isinstance(value, float) and math.isnan(value) else value
+def _order(value: Any) -> tuple[bool, Any]:  # noqa: ANN401
+    """Spark's order: NaN above everything else, infinity included, and equal to itself."""
+    nan = isinstance(value, float) and math.isnan(value)
+    return nan, None if nan else value
 
 
 def _median(of: ColumnStatistics) -> float | None:

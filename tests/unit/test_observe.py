@@ -103,6 +103,25 @@ def test_parts_together_are_the_whole(parts: int) -> None:
     }
 
 
+@pytest.mark.parametrize("cut", [0, 1, 2, 3])
+def test_nan_is_above_infinity_whichever_part_it_is_in(cut: int) -> None:
+    wanted = Wanted.by(suite())
+    values = [math.inf, math.nan, -math.inf, 2.0]
+    for sequence in (values, values[::-1]):
+        merged = merge_all(wanted.observe(*rows(part)) for part in (sequence[:cut], sequence[cut:]))
+        assert math.isnan(merged.columns["x"].largest)
+        assert merged.columns["x"].smallest == -math.inf
+        found = {one.rule_id: one for one in outcomes(suite(), merged)}
+        assert (found["max"].value, found["max"].success) == (None, False)
+
+
+def test_only_nan_is_the_smallest_too() -> None:
+    wanted = Wanted.by(suite())
+    merged = merge_all(wanted.observe(*rows([value])) for value in (math.nan, math.nan))
+    assert math.isnan(merged.columns["x"].smallest)
+    assert merge_all([merged, wanted.observe(*rows([math.inf]))]).columns["x"].smallest == math.inf
+
+
 def test_nothing_has_no_value_and_no_failure() -> None:
     found = {one.rule_id: one for one in outcomes(suite(), merge_all([]))}
     assert found["small"].failed == 0
