@@ -56,8 +56,8 @@ spark: setup ## transformations and rules on a local Spark
 property: setup ## generated data: judging, splitting, merging
 	$(BIN)/pytest tests/property $(IN_PARALLEL) $(PYTEST_ARGS)
 
-search: setup ## property tests on examples not seen before; EXAMPLES=100 of each costly one
-	ORACLE_EXAMPLES=$(or $(EXAMPLES),20) $(BIN)/pytest tests/property $(IN_PARALLEL) --hypothesis-profile=search $(PYTEST_ARGS)
+search: setup ## property tests on examples not seen before, 5 times as many (TIMES=20)
+	MORE_EXAMPLES=$(or $(TIMES),5) $(BIN)/pytest tests/property $(IN_PARALLEL) --hypothesis-profile=search --timeout=0 $(PYTEST_ARGS)
 
 integration: setup ## the pipeline on a real broker
 	$(BIN)/pytest tests/integration -n 2 --dist load --maxschedchunk 1 $(PYTEST_ARGS)

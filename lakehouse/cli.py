@@ -124,14 +124,15 @@ def run(
     *,
     as_json: Json = False,
     cores: Annotated[int | None, typer.Option(help="cores for Spark; all by default")] = None,
+    standby: Annotated[
+        bool, typer.Option("--standby", help="where a driver runs already, take its place as soon as it ends")
+    ] = False,
 ) -> None:
     """Run a pipeline in this process, until Ctrl-C (or until it has caught up: trigger `available_now`)."""
-    from lakehouse.operate import operated
-    from lakehouse.runner import run_local
+    from lakehouse.driver import drive
 
-    loaded = load(pipeline)
-    with stopping() as stop, operated(pipeline, loaded, as_json=as_json) as telemetry:
-        run_local(loaded, stop, telemetry, cores=cores, as_json=as_json)
+    with stopping() as stop:
+        drive(pipeline, load(pipeline), stop, cores=cores, as_json=as_json, standby=standby)
 
 
 @app.command()

@@ -48,6 +48,19 @@ def driver_lock(checkpoint_url: str) -> Iterator[None]:
         yield
 
 
+def driver_of(checkpoint_url: str) -> str | None:
+    """Process id of this machine's driver of the pipeline with this checkpoint; None where none runs."""
+    path = Path(f"{checkpoint_url}.lock")
+    if not path.exists():
+        return None
+    with path.open() as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
+        except BlockingIOError:
+            return file.read().strip() or "unknown"
+    return None
+
+
 @contextmanager
 def replay_lock(root: str, pipeline: str) -> Iterator[None]:
     """Hold the lock of the pipeline's replays, once nobody else on this machine does."""

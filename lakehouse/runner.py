@@ -12,7 +12,6 @@ import typer
 
 from lakehouse import pipeline as flow
 from lakehouse.errors import SourceUnavailable
-from lakehouse.session import ended_session, warm_up
 from lakehouse.streaming.query import retry_while_unavailable
 
 if TYPE_CHECKING:
@@ -28,29 +27,14 @@ if TYPE_CHECKING:
 _REPORT_EVERY_S = 5.0
 
 
-def run_local(
-    pipeline: Pipeline,
-    stop: threading.Event,
-    telemetry: Telemetry,
-    *,
-    cores: int | None = None,
-    as_json: bool = False,
+def run(
+    spark: SparkSession, pipeline: Pipeline, stop: threading.Event, telemetry: Telemetry, *, as_json: bool = False
 ) -> None:
-    """Run the pipeline in this process until `stop` is set or its trigger is done.
+    """Run the pipeline on `spark` until `stop` is set or its trigger is done.
 
     Raises:
         LakehouseError: anything that waiting for Kafka cannot mend.
     """
-    typer.echo("starting Spark", err=True)
-    with ended_session(pipeline.name, cores=cores) as spark:
-        warm_up(spark)
-        run(spark, pipeline, stop, telemetry, as_json=as_json)
-
-
-def run(
-    spark: SparkSession, pipeline: Pipeline, stop: threading.Event, telemetry: Telemetry, *, as_json: bool = False
-) -> None:
-    """Run the pipeline on `spark`; see `run_local`."""
     say = JsonLines() if as_json else TextLines(pipeline)
 
     def committed(batch: flow.Committed) -> None:

@@ -14,6 +14,7 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import yaml
 from deltalake import DeltaTable
 
 from lakehouse import pipeline as flow
@@ -82,6 +83,15 @@ class Stack:
     def rows(self, layer: str) -> list[dict[str, object]]:
         """Every row of a layer's table."""
         return DeltaTable(str(self.root / layer / "feature_events")).to_pyarrow_table().to_pylist()  # type: ignore[no-any-return]
+
+    def file(self, folder: Path) -> Path:
+        """The shipped pipeline's file over this topic."""
+        raw = yaml.safe_load(CONFIG.read_text())
+        raw["source"]["topic"] = self.topic
+        raw["quality"]["suite"] = str(CONFIG.parent.parent / "expectations" / "feature_events.json")
+        written = folder / "pipeline.yaml"
+        written.write_text(yaml.safe_dump(raw))
+        return written
 
     def start_process(self, pipeline_file: Path) -> subprocess.Popen[bytes]:
         """`lakehouse run` as users start it, in a process group of its own."""

@@ -8,14 +8,14 @@ from pathlib import Path
 import pytest
 
 from lakehouse.torture.harness import Plan, torture
-from lakehouse.torture.schedule import Trouble
 from tests.integration.stack import CONFIG
 
-QUICK = ("opening", "between_files", "between_commits", "half_put", Trouble.VICTIM_KILL)
-"""In a task, at any moment, between commits, while a start finishes that. In `tests/unit` kills come at every point."""
-SEED = 68
-"""Draws a half-committed batch, then a start killed before it finishes that, then one killed while it does."""
-DRAWN = ["between_files", Trouble.VICTIM_KILL, "between_commits", "opening", "half_put"]
+QUICK = ("opening", "between_commits", "half_put")
+"""Between commits, before and while a start finishes that. In `tests/unit` kills come at every point."""
+SEED = 158
+"""Draws a half-committed batch, then a start killed before it finishes that, then one killed while it does; beside them
+events sent twice and a transaction that is aborted."""
+DRAWN = ["between_commits", "opening", "half_put"]
 
 
 @pytest.mark.timeout(600)

@@ -28,6 +28,7 @@ from lakehouse.quality.lint import lint
 from lakehouse.quality.logic import always_fails, conflict, fails_each, implies, never_fails
 from lakehouse.quality.suite import parse_suite
 from tests.judges import fails
+from tests.property import examples
 
 BIG = 2**53
 NUMBERS: list[Any] = [-1, 0, 1, 2, 5, BIG, BIG + 1, 0.5, -0.0, 1.0, 1e300]
@@ -124,7 +125,7 @@ def test_claims_about_one_column_hold_for_every_value(kind: str) -> None:
     checks, values = OF_ONE[kind]
     claims: Counter[str] = Counter()
 
-    @settings(max_examples=500, deadline=None)
+    @settings(max_examples=examples(500), deadline=None)
     @given(checks, checks)
     def hold(a: Check, b: Check) -> None:
         claims.update(held_against(a, b, [{"x": value} for value in values]))
@@ -139,7 +140,7 @@ def test_claims_about_two_columns_hold_for_every_row() -> None:
     rows = [{"x": x, "y": y, "z": z} for x in values for y in values for z in (None, 0, 5)]
     claims: Counter[str] = Counter()
 
-    @settings(max_examples=500, deadline=None)
+    @settings(max_examples=examples(500), deadline=None)
     @given(PAIRS, PAIRS)
     def hold(a: Check, b: Check) -> None:
         claims.update(held_against(a, b, rows))
@@ -153,7 +154,7 @@ def test_claims_about_two_columns_hold_for_every_row() -> None:
 def test_a_value_said_to_fail_fails(kind: str) -> None:
     checks, values = OF_ONE[kind]
 
-    @settings(max_examples=300, deadline=None)
+    @settings(max_examples=examples(300), deadline=None)
     @given(checks, st.lists(st.sampled_from(values), min_size=1, max_size=3))
     def hold(check: Check, only: list[Any]) -> None:
         if fails_each(check, "x", only):
@@ -191,7 +192,7 @@ def items(draw: st.DrawFn) -> dict[str, Any]:
     }
 
 
-@settings(max_examples=400, deadline=None)
+@settings(max_examples=examples(400), deadline=None)
 @given(st.lists(items(), min_size=2, max_size=4))
 def test_a_rule_that_is_said_to_add_nothing_adds_nothing(rules: list[dict[str, Any]]) -> None:
     suite = parse_suite(json.dumps({"name": "made", "expectations": rules}), source="made.json")

@@ -21,6 +21,7 @@ from lakehouse.maintenance import cleanup
 from lakehouse.maintenance.run import Maintainer
 from lakehouse.retirement import retired_before
 from tests.maintained import GOLD, SILVER, START_S, Stream, age
+from tests.property import examples
 
 TABLES = (SILVER, GOLD)
 GRAINS = ("1s", "1m", "1h")
@@ -84,7 +85,9 @@ STEPS = st.one_of(
 CRASHES = st.one_of(st.none(), st.integers(0, 60))
 
 
-@settings(max_examples=30, deadline=None, suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large])
+@settings(
+    max_examples=examples(10), deadline=None, suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large]
+)
 @given(st.lists(st.tuples(STEPS, CRASHES), min_size=2, max_size=7))
 def test_the_tables_hold_exactly_what_was_appended(steps: list[tuple[tuple[str, int], int | None]]) -> None:
     root = Path(tempfile.mkdtemp(prefix="lakehouse-maintained-"))

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import tempfile
 import unicodedata
 from pathlib import Path
@@ -18,6 +17,7 @@ from lakehouse.transforms.contract import SHOWN, Contract
 from tests.loads import FEATURE_EVENTS as _EVENTS
 from tests.poison import KAFKA_TIME, Case, corpus, poisoned_pipeline
 from tests.poison.one_pass import kafka_records, written
+from tests.property import examples
 from tests.property.oracle import quick
 
 if TYPE_CHECKING:
@@ -83,7 +83,7 @@ ANYTHING = st.one_of(
 
 
 @given(value=st.none() | ANYTHING)
-@settings(max_examples=500, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@settings(max_examples=examples(500), deadline=None, suppress_health_check=[HealthCheck.too_slow])
 def test_the_contract_has_a_harmless_reason_against_whatever_spark_refused(value: bytes | None) -> None:
     row = {
         "_value": value,
@@ -100,10 +100,10 @@ def test_the_contract_has_a_harmless_reason_against_whatever_spark_refused(value
             assert len(text) < SHOWN + 250
 
 
-# A Spark job takes a second, so a few examples hold many values each. POISON_EXAMPLES asks for a longer run.
+# A Spark job takes a second, so a few examples hold many values each.
 @pytest.mark.timeout(280)
 @settings(
-    max_examples=int(os.environ.get("POISON_EXAMPLES", "3")),
+    max_examples=examples(3),
     deadline=None,
     phases=[Phase.explicit, Phase.reuse, Phase.generate],
     suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large, HealthCheck.large_base_example],

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import math
-import os
 from typing import TYPE_CHECKING, Any
 
 import pyarrow as pa
@@ -22,6 +21,7 @@ from lakehouse.quality.suite import parse_suite
 from lakehouse.quality.verdicts import judge
 from lakehouse.quality.watch import outcomes
 from lakehouse.schemas import VERDICT
+from tests.property import examples
 from tests.property.oracle import Oracle, quick
 from tests.property.suites import AGGREGATES, KWARGS, SCHEMA, aggregate_documents, documents, like_patterns, rows
 
@@ -29,9 +29,9 @@ if TYPE_CHECKING:
     from pyspark.sql import SparkSession
 
 # Great Expectations takes seconds for a suite, so few frames meet many expectations each; a failure names the
-# expectation itself, and shrinking would take minutes. ORACLE_EXAMPLES asks for a longer run.
+# expectation itself, and shrinking would take minutes.
 COSTLY = settings(
-    max_examples=int(os.environ.get("ORACLE_EXAMPLES", "5")),
+    max_examples=examples(3),
     deadline=None,
     phases=[Phase.explicit, Phase.reuse, Phase.generate],
     suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large, HealthCheck.large_base_example],
@@ -89,7 +89,7 @@ def test_counts_are_those_of_great_expectations(
     assert not valid & quarantined
 
 
-@settings(COSTLY, max_examples=20)
+@settings(COSTLY, max_examples=examples(20))
 @given(drawn=rows, patterns=like_patterns)
 def test_like_is_what_spark_calls_like(
     spark: SparkSession, drawn: list[tuple[Any, ...]], patterns: list[tuple[str, str]]

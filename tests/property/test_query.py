@@ -17,6 +17,7 @@ from lakehouse.errors import ConfigError
 from lakehouse.serving.planner import Kept, plan
 from lakehouse.serving.query import Measure, Query, Rollups
 from tests.maintained import START_S, Stream
+from tests.property import examples
 
 US = 1_000_000
 MEASURES = tuple(
@@ -40,7 +41,7 @@ QUERIES = st.tuples(
 )
 
 
-@settings(max_examples=40, deadline=None, suppress_health_check=list(HealthCheck))
+@settings(max_examples=examples(40), deadline=None, suppress_health_check=list(HealthCheck))
 @given(st.lists(st.one_of(SENDS, SENDS, MAINTAINS), min_size=1, max_size=5), st.lists(QUERIES, min_size=2, max_size=4))
 def test_an_answer_is_the_aggregate_over_silver(
     steps: list[tuple[str, int, int]], queries: list[tuple[int, int, int | None, bool, frozenset[Any] | None]]

@@ -31,6 +31,7 @@ from lakehouse.sinks.onepass import OnePass
 from lakehouse.sinks.replays import Replays, last_replay
 from lakehouse.sinks.sink import Sink
 from tests.pipelines import small_pipeline
+from tests.property import examples
 from tests.replays import KINDS, PlainJudge, append, close_brace, value_of
 
 SILVER, QUARANTINE, GOLD = "silver/clicks", "quarantine/clicks", "gold/clicks_by_page_1s"
@@ -289,7 +290,7 @@ def test_a_replay_overtaken_and_killed_at_each_of_its_file_operations(disk: Disk
                 break
 
 
-@settings(max_examples=30, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=examples(20), deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(st.lists(steps(), min_size=2, max_size=8))
 def test_every_record_once_whatever_dies_when(disk: Disk, course: list[Step]) -> None:
     with tempfile.TemporaryDirectory() as folder:

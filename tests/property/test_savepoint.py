@@ -14,6 +14,7 @@ from lakehouse import savepoints, storage
 from lakehouse.sinks.restores import Restores
 from lakehouse.sinks.savepoints import Savepoints
 from tests.maintained import SILVER, Stream, contents
+from tests.property import examples
 from tests.property.test_maintenance import GRAINS, CrashError, _perform, crash_after
 
 STEPS = st.one_of(
@@ -74,7 +75,9 @@ class Room:
             assert stream.history(grain) == stream.expected_gold(grain), grain
 
 
-@settings(max_examples=6, deadline=None, suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large])
+@settings(
+    max_examples=examples(6), deadline=None, suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large]
+)
 @given(st.lists(st.tuples(STEPS, CRASHES), min_size=2, max_size=7))
 def test_a_restore_brings_back_what_was_and_loses_and_doubles_nothing(
     steps: list[tuple[tuple[str, int], int | None]],

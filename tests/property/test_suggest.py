@@ -20,6 +20,7 @@ from lakehouse.schemas import ARROW_TYPES, TIMESTAMP
 from lakehouse.suggest import propose
 from lakehouse.suggest.run import suggest
 from tests.judges import fails
+from tests.property import examples
 
 FIELDS = {
     "id": "string",
@@ -52,7 +53,7 @@ def columns(draw: st.DrawFn) -> dict[str, list[Any]]:
     return found
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=examples(60), deadline=None)
 @given(columns())
 def test_no_row_breaks_a_suggested_rule(rows: dict[str, list[Any]]) -> None:
     fewest = propose.FEWEST_ROWS
