@@ -11,10 +11,10 @@ import os
 import signal
 import sys
 import threading
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import asdict
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal, NoReturn
 
 import typer
 
@@ -67,10 +67,23 @@ _ON_A_CLUSTER = "spark-submit --packages org.apache.hadoop:hadoop-aws:3.5.0 jobs
 _DEFAULT_PIPELINE = Path("conf/feature_events.yaml")
 
 
-def main() -> None:
-    """Run the command line."""
-    with exit_on_error():
-        app()
+def main() -> NoReturn:
+    """Run the command line, and end the process with its exit code.
+
+    It ends without taking the interpreter down. Threads of Arrow may still be closing the files of a table that was
+    read, which needs Python; where that is on its way out, they abort the process after a right answer (exit code 134).
+    """
+    code = 0
+    try:
+        with exit_on_error():
+            app()
+    except SystemExit as end:
+        code = int(end.code or 0)
+    logging.shutdown()
+    for stream in (sys.stdout, sys.stderr):
+        with suppress(OSError, ValueError):  # nobody reads any more
+            stream.flush()
+    os._exit(code)
 
 
 @contextmanager
