@@ -77,8 +77,8 @@ def judged_rows(records: DataFrame, pipeline: Pipeline, suite: Suite) -> DataFra
     """Kafka records → the event's fields, the raw record, and the verdict on it.
 
     Returns:
-        The fields, `_topic` … `_headers`, `_fits`, `_more`, `_timely`, a bit for each rule that the row fails, and
-        `_refused`: whether it belongs into quarantine. Why is said by the one pass, in words.
+        The fields, `_topic` … `_headers`, `_fits`, `_timely`, a bit for each rule that the row fails, and `_refused`:
+        whether it belongs into quarantine. Why is said by the one pass, in words.
     """
     event_time = pipeline.event_time
     rules = compile_rules(suite)
@@ -89,8 +89,11 @@ def judged_rows(records: DataFrame, pipeline: Pipeline, suite: Suite) -> DataFra
         .transform(mark, rules, skip=~F.col("_fits"))
         .withColumn("_refused", ~F.col("_fits") | ~F.col("_timely") | is_refused(rules))
     )
-    keep_all, rescue = pipeline.tables.bronze, pipeline.tables.rescue
-    return rows if keep_all else rows.transform(without_spare_bytes, dict(RAW), rescue=rescue)
+    if pipeline.tables.bronze:
+        return rows
+    # Of JSON, the task finds by its bytes whether a value holds more than its fields.
+    wanted = {"_value"} if pipeline.tables.rescue and pipeline.source.format == "json" else set()
+    return rows.transform(without_spare_bytes, dict(RAW).keys() - wanted)
 
 
 def run(

@@ -19,7 +19,6 @@ from typing import TYPE_CHECKING, Any, Literal, Protocol
 import pyarrow as pa
 
 from lakehouse import quarantine, storage
-from lakehouse.config.models import Tables
 from lakehouse.errors import TableError
 from lakehouse.pipeline import judged_rows
 from lakehouse.quality.archive import Archive
@@ -217,7 +216,8 @@ def replay(
 
 def _staged_pass(pipeline: Pipeline, stage: str) -> OnePass:
     """The pipeline's one pass, writing under `stage`; without bronze, which holds every record already."""
-    without_bronze = pipeline.model_copy(update={"tables": Tables(bronze=False)})
+    tables = pipeline.tables.model_copy(update={"bronze": False})
+    without_bronze = pipeline.model_copy(update={"tables": tables})
     return OnePass(stage, without_bronze, storage.storage_environment())
 
 

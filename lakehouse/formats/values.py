@@ -13,7 +13,6 @@ from lakehouse.formats.decode import Decode, connect
 from lakehouse.schemas import RESCUED
 from lakehouse.transforms.contract import MISFIT
 from lakehouse.transforms.parse import parse_json
-from lakehouse.transforms.rescue import MORE
 
 if TYPE_CHECKING:
     from collections.abc import Collection
@@ -37,9 +36,8 @@ _SPARK: dict[str, T.DataType] = {
 def read_values(records: DataFrame, source: Source) -> DataFrame:
     """Add a column per field (null where missing or of another type), and `_fits`.
 
-    `_fits` says whether the value is one event whose fields have their types, the required ones among them. With JSON,
-    `_more` says whether it may have other fields; with other formats `_rescued_data` holds them, and `_misfit` says
-    what does not fit.
+    `_fits` says whether the value is one event whose fields have their types, the required ones among them. With other
+    formats than JSON, `_rescued_data` holds what it has besides, and `_misfit` says what does not fit.
 
     Args:
         records: as `parse.position` leaves them.
@@ -63,15 +61,6 @@ def _decoded(records: DataFrame, source: Source) -> DataFrame:
     return records.mapInArrow(Decode(source), T.StructType([*records.schema.fields, *added]))
 
 
-def without_spare_bytes(judged: DataFrame, raw: Collection[str], *, rescue: bool) -> DataFrame:
-    """The columns of the raw record only for rows that need them: on their way to Python they would double the others.
-
-    Args:
-        judged: rows with `_refused` and `_more`.
-        raw: the columns.
-        rescue: whether the value is read again where it may have other fields.
-    """
-    needed = dict.fromkeys(raw, F.col("_refused"))
-    if rescue and MORE in judged.columns:
-        needed["_value"] |= F.col(MORE)
-    return judged.withColumns({name: F.when(wanted, F.col(name)) for name, wanted in needed.items()})
+def without_spare_bytes(judged: DataFrame, raw: Collection[str]) -> DataFrame:
+    """The columns `raw` only for rows that are refused: on their way to Python they would double the others."""
+    return judged.withColumns({name: F.when(F.col("_refused"), F.col(name)) for name in raw})

@@ -34,7 +34,8 @@ from lakehouse.schemas import (
 from lakehouse.sinks.files import write_file
 from lakehouse.sinks.headers import unpack
 from lakehouse.transforms.contract import MISFIT, Contract
-from lakehouse.transforms.rescue import MORE, rescued
+from lakehouse.transforms.more import may_hold_more
+from lakehouse.transforms.rescue import rescued
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -160,11 +161,14 @@ class OnePass:
         if RESCUED in valid.column_names:
             unused = not self.pipeline.tables.rescue or valid[RESCUED].null_count == valid.num_rows
             return valid.drop_columns([RESCUED]) if unused else valid
-        if not self.pipeline.tables.rescue or MORE not in valid.column_names or not pc.any(valid[MORE]).as_py():
+        if not self.pipeline.tables.rescue:
             return valid
-        known = self.pipeline.source.fields
-        asked = zip(valid[MORE].to_pylist(), valid["_value"].to_pylist(), strict=True)
-        found = pa.array([rescued(value, known) if more else None for more, value in asked], pa.string())
+        known, values = self.pipeline.source.fields, valid["_value"].combine_chunks()
+        may = may_hold_more(values, valid, known)
+        if not may.any():
+            return valid
+        asked = zip(may.tolist(), values, strict=True)
+        found = pa.array([rescued(value.as_py(), known) if more else None for more, value in asked], pa.string())
         return valid.append_column(RESCUED, found) if found.null_count < len(found) else valid
 
     @cached_property

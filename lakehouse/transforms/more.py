@@ -1,54 +1,70 @@
-"""Whether an event may have fields beyond its contract, in Spark Columns, at next to no cost where it has none.
+"""Which events may have fields beyond their contract, for many values at once, at next to no cost where they have none.
 
-Spark's reader passes over a field that it was not asked for and says nothing of it. Reading each value twice would cost
-as much again. But a flat JSON object has as many colons as it has names, plus those inside its texts: where the fields
-that were read account for all of them, there is no other. Only the other values are read again, in the task (`rescue`).
+Spark's reader passes over a field that it was not asked for and says nothing of it, and reading each value twice would
+cost as much again. But in JSON a quote with a colon behind it ends a name, wherever it stands, as long as no quote is
+escaped and nothing stands between the two. So names can be counted in bytes, without reading; where the fields that
+were read account for all of them, there is no other. Only the other values are read again (`rescue`).
 """
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from pyspark.sql import functions as F
+import numpy as np
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Collection
 
-    from pyspark.sql import Column
+    import pyarrow as pa
+    from numpy.typing import NDArray
+
+_QUOTE, _COLON, _BACKSLASH = b'":\\'
+_LAST_BLANK = ord(" ")
+"""No byte below it but blanks is let into JSON outside of texts, and none at all within."""
 
 
-def may_hold_more(text: Column, event: Column, texts: Mapping[str, bool]) -> Column:
-    """Whether the object may have a field that is none of `texts`; never null, and never false where it has one.
+def may_hold_more(values: pa.Array, fields: pa.Table, known: Collection[str]) -> NDArray[np.bool_]:
+    """Whether each object may have a field that is none of `known`; never false where it has one.
 
     Args:
-        text: one JSON object that fits.
-        event: the struct that was read of it, where each field has its value or is null.
-        texts: field → whether `event` has it as the text that it is in the object.
+        values: JSON objects as bytes, none of them null; of one chunk.
+        fields: what was read of them, a column for each of `known`: null where a field is missing or null.
+        known: names of the fields.
+
+    Returns:
+        One boolean per value.
     """
-    colons = _colons(text)
-    seen = _sum([_seen(event[name], is_text) for name, is_text in texts.items()])
-    # A name whose value is null was read as if it were not there. In an object with one `}` alone, which has no objects
-    # within, and without an escaped quote, `"name":` stands nowhere but where the field itself does.
-    is_flat = ~text.contains(r"\"") & (F.octet_length(F.substring_index(text, "}", 1)) == F.octet_length(text) - 1)
-    null = _sum([F.when(event[name].isNull() & text.contains(f'"{name}":'), 1).otherwise(0) for name in texts])
-    # An escaped colon would count as read, though the text has none.
-    accounted = ~text.contains(r"\u003") & ((colons == seen) | (is_flat & (colons == seen + null)))
-    return ~F.coalesce(accounted, F.lit(False))
+    if not len(values):
+        return np.zeros(0, np.bool_)
+    _, offsets, data = values.buffers()
+    begins = np.frombuffer(offsets, np.int32)[values.offset : values.offset + len(values) + 1]
+    text = np.frombuffer(data, np.uint8)[begins[0] : begins[-1]]
+    begins = begins - begins[0]
+    # Pairs of neighbours. One of two values' last and first bytes is none of these: an object ends with a brace.
+    here, colon = text[:-1], text[1:] == _COLON
+    ends = np.flatnonzero((here == _QUOTE) & colon)
+    missing = {name: fields[name].is_null().to_numpy() for name in known if fields[name].null_count}
+    more = _per_value(ends, begins) - len(known) + sum((of.astype(np.int32) for of in missing.values()), np.int32(0))
+    # A name whose value is null was read as if it were not there. Inside of another object it is one name more.
+    for name, of in missing.items():
+        more -= of & (_per_value(_ends_of(name.encode(), text, ends), begins) > 0)
+    unclear = (here <= _LAST_BLANK) & colon
+    if (here == _BACKSLASH).any():
+        unclear |= (here == _BACKSLASH) & (text[1:] == _QUOTE)
+    found: NDArray[np.bool_] = more != 0
+    if unclear.any():
+        found |= _per_value(np.flatnonzero(unclear), begins) > 0
+    return found
 
 
-def _colons(text: Column) -> Column:
-    return F.octet_length(text) - F.octet_length(F.replace(text, F.lit(":"), F.lit("")))
+def _per_value(places: NDArray[np.int64], begins: NDArray[np.int32]) -> NDArray[np.int64]:
+    """How many of the places, in order, lie in each value."""
+    return np.diff(np.searchsorted(places, begins))
 
 
-def _seen(value: Column, is_text: bool) -> Column:  # noqa: FBT001 - of each field
-    """Colons in the object that a field accounts for."""
-    here = F.lit(1) + _colons(value) if is_text else F.lit(1)
-    return F.when(value.isNotNull(), here).otherwise(0)
-
-
-def _sum(counts: list[Column]) -> Column:
-    """Their sum as a balanced tree: Spark walks and compiles it level by level, and a chain is deep."""
-    if len(counts) == 1:
-        return counts[0]
-    half = len(counts) // 2
-    return _sum(counts[:half]) + _sum(counts[half:])
+def _ends_of(name: bytes, text: NDArray[np.uint8], ends: NDArray[np.int64]) -> NDArray[np.int64]:
+    """Those of the closing quotes that close this name."""
+    for back, byte in enumerate(reversed(b'"' + name), 1):
+        # Never before the first value: the quote that opens a shorter name is none of this name's bytes.
+        ends = ends[text[ends - back] == byte]
+    return ends

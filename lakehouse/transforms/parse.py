@@ -14,8 +14,6 @@ from pyspark.sql import functions as F
 from pyspark.sql import types as T
 
 from lakehouse.transforms.contract import ESCAPED_PAIR, HALF_PAIR, LARGEST
-from lakehouse.transforms.more import may_hold_more
-from lakehouse.transforms.rescue import MORE
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -79,8 +77,7 @@ def parse_json(records: DataFrame, fields: Mapping[str, str]) -> DataFrame:
         fields: name → type, a key of `schemas.ARROW_TYPES`.
 
     Returns:
-        records plus the fields (null where missing or of another type) plus `_fits` and `_more` (boolean, never null),
-        which says whether it may have other fields; never false where it has.
+        records plus the fields (null where missing or of another type) plus `_fits` (boolean, never null).
     """
     schema = T.StructType(
         [T.StructField(name, _READ_AS[kind]) for name, kind in fields.items()]
@@ -106,9 +103,6 @@ def parse_json(records: DataFrame, fields: Mapping[str, str]) -> DataFrame:
         *records.columns,
         *(column.alias(name) for name, column in typed.items()),
         F.coalesce(fits, F.lit(False)).alias("_fits"),
-        may_hold_more(text, event, {name: _READ_AS[kind] == T.StringType() for name, kind in fields.items()}).alias(
-            MORE
-        ),
     )
 
 

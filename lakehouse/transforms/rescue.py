@@ -13,8 +13,6 @@ import orjson
 if TYPE_CHECKING:
     from collections.abc import Container
 
-MORE = "_more"
-"""Column: whether a record's value may have fields that the contract does not name."""
 _WIDE = re.compile(rb"[0-9.]{17}|[0-9][eE]")
 """Numbers of which a double may not hold every digit, or none."""
 

@@ -54,6 +54,7 @@ def test_rows_are_ingested_after_the_last_mark_whatever_the_clock_says(tmp_path:
     types = {name: fields.field(name).type for name in one_pass.pipeline.source.fields}
     types |= dict([*KAFKA_POSITION, *FLAT_RAW])
     row = {name: pa.nulls(1, kind) for name, kind in types.items()} | {
+        "_value": pa.array([b"{}"]),
         "_fits": pa.array([True]),
         "_timely": pa.array([True]),
         "_refused": pa.array([False]),
@@ -74,6 +75,7 @@ def test_events_that_reach_kafka_late_are_counted_where_they_are_valid(tmp_path:
     arrived = [0, minute, minute + 1, minute + 1, -minute, minute + 1, last]
     happened = [0, 0, 0, 0, minute, None, -1]
     rows = {name: pa.nulls(7, kind) for name, kind in types.items()} | {
+        "_value": pa.array([b"{}"] * 7),
         "_timestamp": pa.array(arrived, pa.int64()).cast(TIMESTAMP),
         "at": pa.array(happened, pa.int64()).cast(TIMESTAMP),
         "_fits": pa.array([True] * 7),
