@@ -23,12 +23,14 @@ class Sparkline {
 // server from the rollup's metrics; here is only how a kind of number is written.
 const TEXTS = { number, percent, count };
 
-// Beyond ten times a share in percent says less than the factor; from nothing there is none at all.
+// Beyond ten times a share in percent says less than the factor; from nothing there is none at all, and from next to
+// nothing, such as the late events of the time before a first start, it says nothing.
 function growth(now, before) {
   if (now === null || now === undefined || before === null || before === undefined) return "no earlier data";
   if (!before) return now ? "new" : "±0.0 %";
   const ratio = now / before - 1;
   if (Math.abs(ratio) < 0.0005) return "±0.0 %";
+  if (ratio >= 99) return "▲ > ×100";
   if (ratio >= 9) return `▲ ×${number(now / before)}`;
   return `${ratio > 0 ? "▲" : "▼"} ${(Math.abs(ratio) * 100).toFixed(1)} %`;
 }
