@@ -54,7 +54,10 @@ def test_tiles_charts_and_leaders_are_filled_without_errors(page: Page, site: Si
 
 
 def test_it_refreshes_in_place(page: Page, site: Site) -> None:
-    open_page(page, site.url)
+    # Two features, both always shown: of all twelve, those that are drawn by name change while the table is young.
+    open_page(page, f"{site.url}?range=1m&feature=search&feature=checkout")
+    expect(page.get_by_role("radiogroup", name="Split")).to_be_visible()
+    page.wait_for_load_state("networkidle")
     page.wait_for_timeout(1500)
     first = int(frame(page)["version"])
     replaced = page.evaluate(
