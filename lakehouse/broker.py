@@ -51,8 +51,7 @@ START_TIMEOUT_S = 90.0
 _STATE = "broker.json"
 _POLL_S = 0.05
 _COLLECTOR = ("-XX:+UseSerialGC",)
-_CLOCK_SLACK_S = 2.0
-"""A process's creation time is counted from boot, and shifts by this much where the clock was set since."""
+_MAIN_CLASS = "kafka.Kafka"
 _LOG_LINES_SHOWN = 12
 
 
@@ -114,7 +113,7 @@ def start(
         process = _launch(folder, _command(folder, java, jars, heap_mb, archive))
         tls_bootstrap = tls_port and f"{HOST}:{tls_port}"
         broker = Broker(f"{HOST}:{chosen}", process.pid, chosen, folder, datetime.now(UTC), tls_bootstrap or None)
-        _write_state(broker, process, archive)
+        _write_state(broker, archive)
         _await_service(broker, process)
         return broker
 
@@ -195,7 +194,7 @@ def _command(folder: Path, java: Path, jars: list[Path], heap_mb: int, archive: 
         "-Djava.awt.headless=true",
         f"-Dlog4j2.configurationFile={folder / 'log4j2.xml'}",
         *archive.flags(),
-        *("-cp", class_path(jars), "kafka.Kafka", str(folder / "server.properties")),
+        *("-cp", class_path(jars), _MAIN_CLASS, str(folder / "server.properties")),
     ]
 
 
@@ -287,11 +286,10 @@ def _end(process: psutil.Process, timeout_s: float) -> None:
 # --- state: which process, and where ---
 
 
-def _write_state(broker: Broker, process: psutil.Process, archive: ClassArchive) -> None:
+def _write_state(broker: Broker, archive: ClassArchive) -> None:
     state = asdict(broker) | {
         "folder": str(broker.folder),
         "started_at": broker.started_at.isoformat(),
-        "created": process.create_time(),
         "archive": {"path": str(archive.path), "draft": str(archive.draft)},
     }
     fresh = broker.folder / f"{_STATE}.new"
@@ -302,7 +300,7 @@ def _write_state(broker: Broker, process: psutil.Process, archive: ClassArchive)
 def _read_state(folder: Path) -> dict[str, Any] | None:
     try:
         state = json.loads((folder / _STATE).read_text())
-        int(state["pid"]), int(state["port"]), float(state["created"]), str(state["bootstrap"])
+        int(state["pid"]), int(state["port"]), str(state["bootstrap"])
         datetime.fromisoformat(state["started_at"])
         str(state["archive"]["path"]), str(state["archive"]["draft"])
     except (OSError, ValueError, KeyError, TypeError):
@@ -316,14 +314,16 @@ def _last_port(folder: Path) -> int | None:
 
 
 def _process_of(state: dict[str, Any], folder: Path) -> psutil.Process | None:
-    """The live process that `state` speaks of: the same number, creation time and settings file."""
+    """The live process that `state` speaks of: the same number, and Kafka with this folder's settings.
+
+    Not its creation time: that is counted from boot, and shifts where the clock is set, as after a suspension.
+    """
     try:
         process = psutil.Process(int(state["pid"]))
-        is_ours = (
-            abs(process.create_time() - float(state["created"])) <= _CLOCK_SLACK_S
-            and process.status() != psutil.STATUS_ZOMBIE
-            and str(folder / "server.properties") in process.cmdline()
-        )
+        is_ours = process.status() != psutil.STATUS_ZOMBIE and process.cmdline()[-2:] == [
+            _MAIN_CLASS,
+            str(folder / "server.properties"),
+        ]
     except psutil.Error:
         return None
     return process if is_ours else None

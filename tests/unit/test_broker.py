@@ -30,9 +30,9 @@ def launch(tmp_path: Path) -> Iterator[Launch]:
     """Start a process that looks like the broker of `tmp_path`: its command names the settings file."""
     started: list[subprocess.Popen[bytes]] = []
 
-    def run(code: str = SLEEPER, named: str | None = None) -> subprocess.Popen[bytes]:
+    def run(code: str = SLEEPER, named: str | None = None, program: str = "kafka.Kafka") -> subprocess.Popen[bytes]:
         settings = named or str(tmp_path.resolve() / "server.properties")
-        process = subprocess.Popen([sys.executable, "-c", code, settings], stdout=subprocess.PIPE)
+        process = subprocess.Popen([sys.executable, "-c", code, program, settings], stdout=subprocess.PIPE)
         started.append(process)
         assert process.stdout is not None
         process.stdout.readline()
@@ -51,7 +51,6 @@ def remember(folder: Path, pid: int, **changes: Any) -> None:
         "port": 19092,
         "folder": str(folder),
         "started_at": "2026-01-02T03:04:05+00:00",
-        "created": psutil.Process(pid).create_time(),
         "archive": {"path": str(folder / "a.jsa"), "draft": str(folder / "a.draft")},
     }
     (folder / "broker.json").write_text(json.dumps(state | changes))
@@ -67,6 +66,16 @@ def test_a_running_broker_is_found(tmp_path: Path, launch: Launch) -> None:
     assert broker.start(tmp_path) == found
 
 
+def test_it_is_found_after_the_clock_was_set(tmp_path: Path, launch: Launch, monkeypatch: pytest.MonkeyPatch) -> None:
+    process = launch()
+    remember(tmp_path, process.pid)
+    born = psutil.Process(process.pid).create_time()
+    monkeypatch.setattr(psutil.Process, "create_time", lambda _: born + 3_600)
+    found = broker.status(tmp_path)
+    assert found is not None
+    assert found.pid == process.pid
+
+
 def test_no_state_is_no_broker(tmp_path: Path) -> None:
     assert broker.status(tmp_path / "absent") is None
     assert not broker.stop(tmp_path / "absent")
@@ -80,8 +89,8 @@ def test_damaged_state_is_no_broker(tmp_path: Path, text: str) -> None:
 
 
 def test_another_process_with_the_same_number_is_left_alone(tmp_path: Path, launch: Launch) -> None:
-    process = launch()
-    remember(tmp_path, process.pid, created=psutil.Process(process.pid).create_time() - 60)
+    process = launch(program="editor")
+    remember(tmp_path, process.pid)
     assert broker.status(tmp_path) is None
     assert not broker.stop(tmp_path)
     assert process.poll() is None
