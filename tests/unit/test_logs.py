@@ -72,6 +72,19 @@ def test_a_text_line_and_an_error_are_without_secrets_too(tmp_path: Path, said: 
     assert logs.redact(f"error: {PASSWORD}") == f"error: {logs.HIDDEN}"
 
 
+def test_the_name_of_an_account_is_a_word_like_any_other(tmp_path: Path) -> None:
+    source = small_pipeline(tmp_path).source.model_dump(mode="json")
+    jaas = f'ScramLoginModule required username = "pipeline" password="{PASSWORD}" other="{TOKEN}";'
+    logs.configure(small_pipeline(tmp_path, source=source | {"options": {"sasl.jaas.config": jaas}}), as_json=False)
+    try:
+        told = logs.redact(f"another driver of this pipeline knows {PASSWORD} and {TOKEN}, and {jaas}")
+    finally:
+        logs._Current.secrets = ()
+    assert told.startswith(f"another driver of this pipeline knows {logs.HIDDEN} and {logs.HIDDEN}")
+    assert PASSWORD not in told
+    assert TOKEN not in told
+
+
 def test_canaries_are_found_nowhere(
     tmp_path: Path, said: io.StringIO, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
