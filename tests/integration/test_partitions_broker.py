@@ -35,11 +35,7 @@ FILE = "conf/feature_events.yaml"
 def test_a_half_open_line_to_kafka_is_waited_for_and_costs_no_record(
     stack: Stack, broker: Broker, tmp_path: Path
 ) -> None:
-    shipped = yaml.safe_load((PROJECT / FILE).read_text())
-    shipped["source"]["topic"] = stack.topic
-    shipped["quality"]["suite"] = str(PROJECT / "expectations" / "feature_events.json")
-    file, log, root = tmp_path / "pipeline.yaml", tmp_path / "pipeline.log", tmp_path / "tables"
-    file.write_text(yaml.safe_dump(shipped))
+    file, log, root = stack.file(tmp_path), tmp_path / "pipeline.log", tmp_path / "tables"
     compose = yaml.safe_load((PROJECT / "docker-compose.yml").read_text())["services"]["pipeline"]["command"]
     command = [sys.executable, "-m", *(str(file) if word == FILE else word for word in compose)]
     environment = {**os.environ, "LAKEHOUSE_ROOT": str(root), "KAFKA_BOOTSTRAP": stack.bootstrap}
