@@ -22,6 +22,8 @@ if TYPE_CHECKING:
     from lakehouse.broker import Broker
 
 PARTITIONS = 2
+KEPT = {"retention.ms": "-1"}
+"""Settings of a test's topic: tests write timestamps of long ago, which the broker's check every five minutes removes."""
 LONGEST = ("test_torture", "test_cluster", "a_report_agrees", "is_waited_for", "test_replay", "test_kill_9")
 
 
@@ -44,7 +46,7 @@ def broker(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Broker]:
 def topic(broker: Broker) -> Iterator[str]:
     """Name of an empty topic with `PARTITIONS` partitions."""
     name = f"test_{uuid.uuid4().hex[:12]}"
-    kafka_admin.create_topic(broker.bootstrap, name, PARTITIONS)
+    kafka_admin.create_topic(broker.bootstrap, name, PARTITIONS, config=KEPT)
     yield name
     kafka_admin.delete_topic(broker.bootstrap, name)
 

@@ -8,7 +8,7 @@ import pytest
 from confluent_kafka import KafkaError, Message, Producer
 
 from lakehouse import kafka_admin
-from tests.integration.conftest import PARTITIONS
+from tests.integration.conftest import KEPT, PARTITIONS
 from tests.integration.stack import Stack
 from tests.poison import Case, corpus, with_added_fields
 from tests.poison.verdict import quarantine_problems, silver_problems
@@ -29,7 +29,8 @@ ROUNDS = 3
 def stack(spark: SparkSession, broker: Broker, tmp_path: Path) -> Stack:
     """An empty topic that takes large records, and the shipped pipeline with the corpus's fields."""
     topic = f"poison_{tmp_path.name}"
-    kafka_admin.create_topic(broker.bootstrap, topic, PARTITIONS, config={"max.message.bytes": str(LARGEST_RECORD)})
+    settings = KEPT | {"max.message.bytes": str(LARGEST_RECORD)}
+    kafka_admin.create_topic(broker.bootstrap, topic, PARTITIONS, config=settings)
     stack = Stack(spark, broker.bootstrap, topic, tmp_path)
     stack.changes["source"] = with_added_fields(stack.pipeline()).model_dump(mode="json")["source"] | {"options": {}}
     return stack
