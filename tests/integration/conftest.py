@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
 PARTITIONS = 2
 KEPT = {"retention.ms": "-1"}
-"""Settings of a test's topic: tests write timestamps of long ago, which the broker's check every five minutes removes."""
+"""Settings of a test's topic: without them the broker removes records of long ago five minutes after its start."""
 LONGEST = ("test_torture", "test_cluster", "a_report_agrees", "is_waited_for", "test_replay", "test_kill_9")
 
 
