@@ -1,6 +1,6 @@
 """How fast a dashboard's questions to years of history are, beside DuckDB and chDB over raw events.
 
-    python -m benchmarks.history generate FOLDER 1d 1h 1m 1s     # Delta tables, laid out as maintenance does it
+    python -m benchmarks.history generate FOLDER 1s 1m 1h 1d     # Delta tables, laid out as maintenance does it
     python -m benchmarks.history ask FOLDER                      # warm and cold, p50 and p95
     python -m benchmarks.history raw FOLDER                      # beside raw events, of which both are made
     python -m benchmarks.history sketches                        # estimates against exact answers, on Zipf data

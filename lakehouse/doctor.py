@@ -16,8 +16,8 @@ from deltalake.exceptions import DeltaError
 
 from lakehouse import kafka_admin, storage
 from lakehouse.chain import leading
-from lakehouse.errors import LakehouseError, SourceUnavailable
-from lakehouse.sinks.delta_log import damaged_files, find_cover, find_head, first_line, table_exists
+from lakehouse.errors import LakehouseError, SourceUnavailable, first_line
+from lakehouse.sinks.delta_log import damaged_files, find_cover, find_head, table_exists
 from lakehouse.sinks.log_files import LogFiles
 from lakehouse.sinks.onepass import OnePass
 from lakehouse.sinks.replays import Replays
@@ -78,7 +78,7 @@ def examine(pipeline: Pipeline) -> Diagnosis:
     one_pass = OnePass(storage.resolve_root(pipeline.root), pipeline, storage.storage_environment())
     logs = {
         name: LogFiles.scan(storage.open_store(f"{one_pass.root}/{name}"), name)
-        for name in one_pass.schemas()
+        for name in one_pass.schemas
         if table_exists(f"{one_pass.root}/{name}")
     }
     findings: list[Finding] = []
@@ -101,7 +101,7 @@ def examine(pipeline: Pipeline) -> Diagnosis:
         findings.append(Finding("info", pipeline.name, "the tables hold no batch yet", "nothing; run the pipeline"))
     else:
         damaged = logs.keys() - heads.keys()
-        findings += _chain_findings(last, heads, [name for name in one_pass.schemas() if name not in damaged])
+        findings += _chain_findings(last, heads, [name for name in one_pass.schemas if name not in damaged])
         findings += _topic_findings(last, pipeline)
     findings += _replay_findings(last, Replays(one_pass.root, pipeline))
     findings += _checkpoint_findings(last, Checkpoint(storage.checkpoint_url(pipeline.root, pipeline.name)))

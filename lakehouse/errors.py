@@ -197,3 +197,9 @@ class TooBusy(LakehouseError):
 
     exit_code = 75
     retriable = True
+
+
+def first_line(error: BaseException | str) -> str:
+    """What an error of another library says, without its stack; its type where it says nothing."""
+    found = (line.strip() for line in str(error).splitlines() if line.strip())
+    return next(found, type(error).__name__ if isinstance(error, BaseException) else "no message")[:300]

@@ -27,12 +27,13 @@ from lakehouse.errors import (
     TableError,
     TableLost,
 )
-from lakehouse.sinks.delta_log import TableLog, commit_path, find_cover, find_head, table_exists
+from lakehouse.sinks.delta_log import TableLog, find_cover, find_head, table_exists
 from lakehouse.sinks.log_files import LogFiles
 from lakehouse.sinks.onepass import OnePass
 from lakehouse.sinks.replays import Replays
 from lakehouse.sinks.restores import Restores
 from lakehouse.sinks.sink import Sink, latest_ingestion, table_problems
+from lakehouse.storage import commit_path
 from lakehouse.streaming.checkpoint import Checkpoint
 from lakehouse.streaming.resume import expired, require_same_topic, require_topic, starting_offsets, truncated
 
@@ -146,7 +147,7 @@ def make_plan(pipeline: Pipeline) -> Plan:
     repairs, heads, broken = _tables(one_pass)
     last = leading(heads.values())
     if last is not None:
-        for name, problem in table_problems(last, heads, one_pass.schemas()):
+        for name, problem in table_problems(last, heads, one_pass.schemas):
             broken.setdefault(name, problem)
     for name, problem in broken.items():
         # Only a rollup or bronze can begin anew, and only where silver and quarantine are whole.
@@ -228,7 +229,7 @@ def _tables(
     repairs: list[Step] = []
     heads: dict[str, Batch | None] = {}
     broken: dict[str, LakehouseError] = {}
-    for name in one_pass.schemas():
+    for name in one_pass.schemas:
         try:
             log = TableLog.find(f"{one_pass.root}/{name}", name)
         except LakehouseError as error:

@@ -252,7 +252,7 @@ def _mark(root: str, one_pass: OnePass) -> int:
     Raises:
         TableError: the tables are not those of the pipeline's file, or lack the columns of replays.
     """
-    schemas = one_pass.schemas()
+    schemas = one_pass.schemas
     mark = 0
     for name, schema in schemas.items():
         try:

@@ -24,23 +24,14 @@ from deltalake.exceptions import DeltaError, TableNotFoundError
 
 from lakehouse import kafka_admin, storage
 from lakehouse.chain import COMMIT_KEY, describe, encode, leading
-from lakehouse.errors import ConfigError, TableDamaged, TableError
+from lakehouse.errors import ConfigError, TableDamaged, TableError, first_line
 from lakehouse.maintenance.derive import derivations, merge_files
 from lakehouse.maintenance.run import MIB
 from lakehouse.maintenance.view import LiveFile
 from lakehouse.retirement import RETIRED_APP_ID
 from lakehouse.rollups.cover import COVER_KEY, Cover
 from lakehouse.serving.grid import render_grid
-from lakehouse.sinks.delta_log import (
-    ENGINE,
-    TableLog,
-    configuration,
-    find_cover,
-    find_recorded,
-    first_line,
-    gained,
-    table_exists,
-)
+from lakehouse.sinks.delta_log import ENGINE, TableLog, configuration, find_cover, find_recorded, gained, table_exists
 from lakehouse.sinks.onepass import OnePass
 from lakehouse.sinks.replays import Replays, last_replay
 from lakehouse.sinks.restores import RestorePlan, Restores, Target, restore_batch
@@ -170,7 +161,7 @@ def _taken(name: str, where: str) -> ConfigError:
 
 def _look(root: str, pipeline: Pipeline, name: str, note: str) -> Savepoint | None:
     """The newest common point; None where the tables are seen too far apart, or a replay is between them."""
-    streamed = {table: _newest(root, table) for table in OnePass(root, pipeline, {}).schemas()}
+    streamed = {table: _newest(root, table) for table in OnePass(root, pipeline, {}).schemas}
     oldest = min((batch for _, _, batch in streamed.values()), key=lambda batch: batch.sequence)
     versions: dict[str, int] = {}
     for table, (version, at, batch) in streamed.items():
@@ -351,7 +342,7 @@ def plan_restore(pipeline: Pipeline, name: str) -> Restoration:
     root = storage.resolve_root(pipeline.root)
     saved = Savepoints(root, pipeline.name).find(name)
     _require_readable(pipeline, saved)
-    streamed = list(OnePass(root, pipeline, {}).schemas())
+    streamed = list(OnePass(root, pipeline, {}).schemas)
     heads = [batch for table in streamed if table_exists(f"{root}/{table}") for _, _, batch in [_newest(root, table)]]
     head = leading(heads)
     if head is None or len(heads) < len([table for table in streamed if table in saved.tables]):
@@ -420,7 +411,7 @@ def restore(pipeline: Pipeline, name: str) -> RestorePlan:
     restores = Restores(root, pipeline.name)
     restores.finish()  # one that was cut short comes before this one
     saved = Savepoints(root, pipeline.name).find(name)
-    streamed = [table for table in OnePass(root, pipeline, {}).schemas() if table_exists(f"{root}/{table}")]
+    streamed = [table for table in OnePass(root, pipeline, {}).schemas if table_exists(f"{root}/{table}")]
     head = leading(_newest(root, table)[2] for table in streamed)
     assert head is not None, "a pipeline with a savepoint has a batch"  # noqa: S101 - `plan_restore` refuses others
     mark = latest_ingestion(root, head)
@@ -611,7 +602,7 @@ def _mapped(pipeline: Pipeline, saved: Savepoint, into: Pipeline) -> dict[str, s
 def _schemas(pipeline: Pipeline) -> dict[str, pa.Schema]:
     """The columns of every table of a pipeline, finer grains before coarser ones."""
     derived = {name: derivation.schema for name, derivation in derivations("", pipeline).items()}
-    return OnePass("", pipeline, {}).schemas() | derived
+    return OnePass("", pipeline, {}).schemas | derived
 
 
 def _made(url: str, name: str, schema: pa.Schema, into: Pipeline) -> DeltaTable:

@@ -54,8 +54,6 @@ STREAMING = {
     # For error messages of interactive work, every Column and DataFrame call tells the JVM where it was made: half of
     # the round trips with which a query is described.
     "spark.python.sql.dataFrameDebugging.enabled": "false",
-    # Python workers stay alive between micro-batches.
-    "spark.python.worker.reuse": "true",
     # Rows go to Python in batches that are full at either bound; by rows alone, 50 000 large ones are gigabytes.
     "spark.sql.execution.arrow.maxRecordsPerBatch": "50000",
     "spark.sql.execution.arrow.maxBytesPerBatch": str(32 * 2**20),

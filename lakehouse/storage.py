@@ -273,3 +273,8 @@ def secrets(environ: Mapping[str, str] = os.environ) -> set[str]:
 def storage_environment(environ: Mapping[str, str] = os.environ) -> dict[str, str]:
     """The AWS_* variables, which executors on other machines need as well."""
     return {name: value for name, value in environ.items() if name.startswith("AWS_")}
+
+
+def commit_path(version: int) -> str:
+    """Name of a version's JSON in a Delta table's log, relative to the table."""
+    return f"_delta_log/{version:020d}.json"

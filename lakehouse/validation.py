@@ -13,14 +13,14 @@ from deltalake.exceptions import DeltaError
 
 from lakehouse import kafka_admin
 from lakehouse.config.loader import load_pipeline
-from lakehouse.errors import LakehouseError, SourceUnavailable, StorageUnavailable, TableDamaged
+from lakehouse.errors import LakehouseError, SourceUnavailable, StorageUnavailable, TableDamaged, first_line
 from lakehouse.evolution import require_additive
 from lakehouse.formats.decode import connect
 from lakehouse.kafka_options import librdkafka_options
 from lakehouse.quality.schema_rules import require_schema
 from lakehouse.quality.suite import check_columns, load_suite
 from lakehouse.schemas import silver_schema
-from lakehouse.serving.tables import first_line, usable_root
+from lakehouse.serving.tables import usable_root
 from lakehouse.sinks.alter import settled
 from lakehouse.sinks.delta_log import table_exists
 from lakehouse.storage import is_remote, require_reachable, resolve_root

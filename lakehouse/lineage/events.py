@@ -131,7 +131,7 @@ def event(
         "inputs": [_topic(pipeline, done)],
         "outputs": [
             _table(name, schema, root, done, (versions or {}).get(name))
-            for name, schema in OnePass(root, pipeline, {}).schemas().items()
+            for name, schema in OnePass(root, pipeline, {}).schemas.items()
         ],
     }
 

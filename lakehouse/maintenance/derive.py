@@ -23,7 +23,7 @@ import pyarrow.parquet as pq
 from deltalake import DeltaTable
 from deltalake.exceptions import DeltaError
 
-from lakehouse.errors import TableError
+from lakehouse.errors import TableError, first_line
 from lakehouse.maintenance.rewrite import UnreadableFileError
 from lakehouse.maintenance.view import LiveFile, open_view
 from lakehouse.rollups.cover import Cover
@@ -31,7 +31,7 @@ from lakehouse.rollups.layout import row_groups
 from lakehouse.rollups.merge import coarsen
 from lakehouse.rollups.partials import GRAIN_US
 from lakehouse.schemas import gold_schema
-from lakehouse.sinks.delta_log import TableLog, configuration, first_line, gained, table_exists
+from lakehouse.sinks.delta_log import TableLog, configuration, gained, table_exists
 from lakehouse.sinks.files import DataFile, conform
 from lakehouse.storage import open_store
 

@@ -186,7 +186,7 @@ class Maintainer:
             name: Form(schema, "max_event_time", one_pass.gold[name][1])
             if name in one_pass.gold
             else Form(schema, pipeline.event_time.column)
-            for name, schema in one_pass.schemas().items()
+            for name, schema in one_pass.schemas.items()
         }
         self._streamed = tuple(self._forms)
         for name, derivation in self._derivations.items():
@@ -512,7 +512,7 @@ class Maintainer:
 def keeps(one_pass: OnePass) -> Iterator[tuple[str, timedelta | None]]:
     """Each table of a pipeline and how long a rule of retention keeps its rows; None for ever."""
     pipeline = one_pass.pipeline
-    for table in one_pass.schemas():
+    for table in one_pass.schemas:
         layer = table.split("/")[0]
         if layer != "gold":
             yield table, pipeline.keep(layer)

@@ -20,7 +20,7 @@ from urllib.parse import unquote
 import obstore
 import orjson
 
-from lakehouse.sinks.delta_log import commit_path
+from lakehouse.storage import commit_path
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Iterable

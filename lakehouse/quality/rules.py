@@ -24,6 +24,7 @@ from pyspark.errors import IllegalArgumentException, ParseException
 from pyspark.sql import SparkSession
 from pyspark.sql import functions as F
 
+from lakehouse.errors import first_line
 from lakehouse.quality.checks import (
     AllDifferent,
     AllEqual,
@@ -206,7 +207,7 @@ def _parsed(sql: str) -> Column:
     try:
         SparkSession.active()._jsparkSession.sessionState().sqlParser().parseExpression(sql)  # noqa: SLF001 - F.expr parses late
     except ParseException as error:
-        reason = _first_line(str(error))
+        reason = first_line(error)
         raise Mistake(f"Spark cannot read row_condition {sql!r}: {reason}", "correct the SQL") from error
     return F.expr(sql)
 
@@ -219,11 +220,6 @@ def _compile_in_java(check: Pattern) -> None:
             java.util.regex.Pattern.compile(pattern)
         except IllegalArgumentException as error:
             raise Mistake(
-                f"The regular expression {pattern!r} cannot be compiled: {_first_line(str(error))}",
+                f"The regular expression {pattern!r} cannot be compiled: {first_line(error)}",
                 "correct it; in JSON each backslash is written twice",
             ) from error
-
-
-def _first_line(text: str) -> str:
-    lines = text.strip().splitlines()
-    return lines[0] if lines else ""

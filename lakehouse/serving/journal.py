@@ -20,9 +20,8 @@ from deltalake import DeltaTable
 from deltalake.exceptions import DeltaError, TableNotFoundError
 
 from lakehouse.chain import COMMIT_KEY, Batch
-from lakehouse.errors import TableError
+from lakehouse.errors import TableError, first_line
 from lakehouse.serving.log import LogTail
-from lakehouse.serving.tables import first_line
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable

@@ -19,7 +19,7 @@ from deltalake.exceptions import TableNotFoundError
 from obstore.store import LocalStore
 
 from lakehouse.errors import TableError
-from lakehouse.storage import is_remote, open_reader, reader_options, resolve_root
+from lakehouse.storage import commit_path, is_remote, open_reader, reader_options, resolve_root
 
 if TYPE_CHECKING:
     from obstore.store import ObjectStore
@@ -158,15 +158,10 @@ class LogTail:
     def read(self, version: int) -> Commit | None:
         """One version's commit, or None where its JSON does not exist (not yet, or cleaned up)."""
         try:
-            data = bytes(self.store.get(log_path(version)).bytes())
+            data = bytes(self.store.get(commit_path(version)).bytes())
         except FileNotFoundError:
             return None
         return parse_commit(version, data, where=self.url)
-
-
-def log_path(version: int) -> str:
-    """Name of a version's JSON, relative to the table."""
-    return f"_delta_log/{version:020}.json"
 
 
 def parse_commit(version: int, data: bytes, *, where: str = "") -> Commit:
@@ -195,7 +190,7 @@ def parse_commit(version: int, data: bytes, *, where: str = "") -> Commit:
     except (orjson.JSONDecodeError, KeyError, AttributeError, TypeError) as error:
         raise TableError(
             f"version {version} of the log is not a Delta commit: {error}",
-            where=f"{where}/{log_path(version)}",
+            where=f"{where}/{commit_path(version)}",
             remedy="the file is damaged; restore it, or rebuild the table",
         ) from error
     timestamp = int(info.get("timestamp") or 0)

@@ -17,9 +17,8 @@ import pyarrow as pa
 from deltalake import DeltaTable
 from deltalake.exceptions import DeltaError, TableNotFoundError
 
-from lakehouse.errors import TableError
+from lakehouse.errors import TableError, first_line
 from lakehouse.quality.reasons import within_python
-from lakehouse.serving.tables import first_line
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator

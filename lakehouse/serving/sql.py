@@ -20,13 +20,13 @@ import pyarrow as pa
 from deltalake import DeltaTable
 from deltalake.exceptions import DeltaError
 
-from lakehouse.errors import ConfigError, LakehouseError, TableError
+from lakehouse.errors import ConfigError, LakehouseError, TableError, first_line
 from lakehouse.rollups.partials import GRAIN_US
 from lakehouse.serving.grid import render_grid
 from lakehouse.serving.history import History, hold, read_part
 from lakehouse.serving.rollup_views import groups, is_gold, statement
 from lakehouse.serving.sketch_functions import register
-from lakehouse.serving.tables import LAYERS, find_tables, first_line
+from lakehouse.serving.tables import LAYERS, find_tables
 from lakehouse.storage import layer_url
 
 if TYPE_CHECKING:

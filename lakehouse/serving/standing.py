@@ -12,9 +12,8 @@ from deltalake import DeltaTable
 from deltalake.exceptions import DeltaError, TableNotFoundError
 
 from lakehouse import storage
-from lakehouse.errors import TableError
+from lakehouse.errors import TableError, first_line
 from lakehouse.quality.archive import FOLDER, Archive
-from lakehouse.serving.tables import first_line
 
 if TYPE_CHECKING:
     from collections.abc import Mapping

@@ -17,7 +17,7 @@ from deltalake.exceptions import DeltaError
 from obstore.exceptions import BaseError
 
 from lakehouse.chain import COMMIT_KEY
-from lakehouse.errors import ConfigError, TableError
+from lakehouse.errors import ConfigError, TableError, first_line
 from lakehouse.serving.grid import render_grid
 from lakehouse.storage import layer_url, open_store, resolve_root
 
@@ -108,11 +108,6 @@ def usable_root(root: str) -> str:
             remedy="choose a root without [ ] ^ | \\, control characters and % before two digits",
         )
     return place
-
-
-def first_line(error: BaseException) -> str:
-    """What a library's error says, without the backtrace that some append."""
-    return str(error).strip().split("\n", maxsplit=1)[0]
 
 
 def render_tables(tables: list[TableInfo]) -> str:

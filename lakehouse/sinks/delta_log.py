@@ -29,10 +29,10 @@ from deltalake.exceptions import DeltaError
 from obstore.exceptions import AlreadyExistsError
 
 from lakehouse.chain import COMMIT_KEY, Batch, decide, describe, encode
-from lakehouse.errors import ChainError, SecondDriver, TableDamaged, TableError, UnknownHistory
+from lakehouse.errors import ChainError, SecondDriver, TableDamaged, TableError, UnknownHistory, first_line
 from lakehouse.rollups.cover import COVER_KEY, Cover
 from lakehouse.schemas import SPARSE_COLUMNS
-from lakehouse.storage import is_remote, open_store, require_reachable
+from lakehouse.storage import commit_path, is_remote, open_store, require_reachable
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Iterator, Sequence
@@ -586,11 +586,6 @@ def _read(store: ObjectStore, name: str, version: int) -> Actions:
     return parse_actions(body, where=where)
 
 
-def commit_path(version: int) -> str:
-    """Name of a version's JSON, relative to the table."""
-    return f"_delta_log/{version:020d}.json"
-
-
 def commit_info(actions: Actions) -> dict[str, Any]:
     """What the commit tells of itself; empty where it tells nothing."""
     for action in actions:
@@ -598,8 +593,3 @@ def commit_info(actions: Actions) -> dict[str, Any]:
             info: dict[str, Any] = action["commitInfo"]
             return info
     return {}
-
-
-def first_line(error: Exception) -> str:
-    """What an error of another library says, without its stack."""
-    return next((line.strip() for line in str(error).splitlines() if line.strip()), type(error).__name__)[:300]

@@ -16,7 +16,7 @@ from deltalake import DeltaTable, Schema, write_deltalake
 from deltalake.exceptions import TableNotFoundError
 
 from lakehouse import storage
-from lakehouse.sinks.delta_log import first_line
+from lakehouse.errors import first_line
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence

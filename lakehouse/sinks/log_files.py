@@ -15,7 +15,8 @@ import pyarrow.parquet as pq
 
 from lakehouse.chain import COMMIT_KEY, Batch
 from lakehouse.errors import LakehouseError
-from lakehouse.sinks.delta_log import commit_info, commit_path, parse_actions, require_whole
+from lakehouse.sinks.delta_log import commit_info, parse_actions, require_whole
+from lakehouse.storage import commit_path
 
 if TYPE_CHECKING:
     from obstore.store import ObjectStore

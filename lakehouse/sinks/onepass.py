@@ -99,6 +99,7 @@ class OnePass:
         """Each rollup table's name → (grain, rollup)."""
         return {f"gold/{name}": (grain, rollup) for name, grain, rollup in self.pipeline.rollup_tables()}
 
+    @cached_property
     def schemas(self) -> dict[str, pa.Schema]:
         """Every table's name → its columns, in the order in which they are committed."""
         fields = self.pipeline.source.fields
@@ -184,7 +185,7 @@ class OnePass:
             return None
         # Most of a stream's rows have no replay behind them and no more than their fields: their files stay small.
         unused = [column for column in SPARSE_COLUMNS if column not in rows.column_names]
-        schema = pa.schema([field for field in self.schemas()[name] if field.name not in unused])
+        schema = pa.schema([field for field in self.schemas[name] if field.name not in unused])
         table = rows.select(schema.names).cast(schema)
         add = write_file(self.root, name, table, self.pipeline.event_time.column)
         return {"table_name": name, "adds": orjson.dumps([add]), "partials": None}

@@ -30,8 +30,9 @@ from lakehouse.chain import COMMIT_KEY, Batch, encode
 from lakehouse.errors import TableDamaged, TableError
 from lakehouse.retirement import RETIRED_APP_ID
 from lakehouse.rollups.cover import COVER_KEY, Cover
-from lakehouse.sinks.delta_log import ENGINE, Actions, TableLog, commit_path, parse_actions, table_exists
+from lakehouse.sinks.delta_log import ENGINE, Actions, TableLog, parse_actions, table_exists
 from lakehouse.sinks.savepoints import live_adds
+from lakehouse.storage import commit_path
 
 if TYPE_CHECKING:
     from lakehouse.chain import Add

@@ -26,8 +26,8 @@ from obstore.exceptions import AlreadyExistsError
 
 from lakehouse.chain import Batch
 from lakehouse.errors import ConfigError, TableDamaged, TableError
-from lakehouse.sinks.delta_log import commit_path, parse_actions, table_exists
-from lakehouse.storage import find_store, open_store
+from lakehouse.sinks.delta_log import parse_actions, table_exists
+from lakehouse.storage import commit_path, find_store, open_store
 
 if TYPE_CHECKING:
     from collections.abc import Iterable

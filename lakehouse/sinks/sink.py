@@ -67,7 +67,7 @@ class Sink:
         """
         require_put_if_absent(one_pass.root)
         Restores(one_pass.root, one_pass.pipeline.name).finish()
-        schemas = one_pass.schemas()
+        schemas = one_pass.schemas
         retention = one_pass.pipeline.maintenance.retention
         replays = Replays(one_pass.root, one_pass.pipeline)
         found = find_tables(one_pass.root, schemas)
@@ -193,7 +193,7 @@ def evolve(one_pass: OnePass, found: Mapping[str, TableLog]) -> dict[str, TableL
         SchemaChanged, TableError: as `alter`.
     """
     pipeline, root = one_pass.pipeline, one_pass.root
-    schemas = one_pass.schemas()
+    schemas = one_pass.schemas
     asked = {name: (log.columns, schemas[name]) for name, log in found.items()}
     for derived in pipeline.derived_tables():
         if table_exists(f"{root}/gold/{derived.name}"):
@@ -306,7 +306,7 @@ def latest_ingestion(root: str, head: Batch) -> int:
 
 def collect_files(one_pass: OnePass, answers: Iterable[Answer], batch_id: int | None) -> dict[str, list[Add]]:
     """Table → the files that the tasks wrote for it; their partial aggregates are written here, a file per rollup."""
-    schemas = one_pass.schemas()
+    schemas = one_pass.schemas
     files: dict[str, list[Add]] = {name: [] for name in schemas}
     partials: dict[str, list[pa.Table]] = {}
     for name, adds, stream in answers:

@@ -16,6 +16,7 @@ from lakehouse.errors import (
     SourceError,
     SourceUnavailable,
     StorageUnavailable,
+    first_line,
 )
 from lakehouse.logs import in_batch
 
@@ -163,22 +164,18 @@ def explain(error: Exception) -> LakehouseError:
         )
     if any(name in text for name in _SECOND_DRIVER):
         return SecondDriver(
-            f"another driver of this pipeline uses the same checkpoint: {_first_line(text)}",
+            f"another driver of this pipeline uses the same checkpoint: {first_line(text)}",
             remedy="run one driver per pipeline; this one has stopped, and no table shows anything of its batch",
         )
     if "UnknownTopicOrPartition" in text or "data loss" in text.lower() or "KAFKA_DATA_LOSS" in text:
         return SourceError(
-            f"the topic no longer holds the records that come next: {_first_line(text)}",
+            f"the topic no longer holds the records that come next: {first_line(text)}",
             remedy="see whether retention or a deletion removed them; the tables keep what they have",
         )
     return LakehouseError(
-        f"the query failed: {type(error).__name__}: {_first_line(text)}",
+        f"the query failed: {type(error).__name__}: {first_line(text)}",
         remedy="nothing is lost: a new start goes on where the tables end; LAKEHOUSE_LOG=debug tells more",
     )
-
-
-def _first_line(text: str) -> str:
-    return next((line.strip() for line in text.splitlines() if line.strip()), "no message")[:300]
 
 
 def retry_while_unavailable(

@@ -22,9 +22,9 @@ from lakehouse.errors import ChainError, ConfigError
 from lakehouse.maintenance import cleanup, vacuum
 from lakehouse.maintenance import run as maintaining
 from lakehouse.maintenance.rewrite import rewrite
-from lakehouse.serving.log import log_path
 from lakehouse.sinks import delta_log, onepass, sink
 from lakehouse.sinks.files import write_file
+from lakehouse.storage import commit_path
 from lakehouse.streaming import query, resume
 
 if TYPE_CHECKING:
@@ -78,7 +78,7 @@ def _chain_check_removed(patches: Patches) -> None:
 
 def _version_check_removed(patches: Patches) -> None:
     def put(self: Any, version: int, body: bytes) -> bool:  # noqa: ANN401 - TableLog
-        obstore.put(self.store, log_path(version), body, mode="overwrite")
+        obstore.put(self.store, commit_path(version), body, mode="overwrite")
         return True
 
     patches.set(delta_log.TableLog, "_put", put)
@@ -268,7 +268,7 @@ def _refused_kept_in_silver(patches: Patches) -> None:
             if refused:
                 path = orjson.loads(refused["adds"])[0]["path"]
                 table = pq.read_table(Path(self.root) / self.quarantine / path)
-                schema = self.schemas()[self.silver]
+                schema = self.schemas[self.silver]
                 columns = [
                     table[name].cast(schema.field(name).type) if name in table.column_names and name != "_warnings"
                     else pa.nulls(len(table), schema.field(name).type)

@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any
 import orjson
 
 from lakehouse.chain import COMMIT_KEY
-from lakehouse.serving.log import log_path
+from lakehouse.storage import commit_path
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -140,7 +140,7 @@ class Witness(threading.Thread):
 
     def _read(self, name: str, version: int) -> bytes | None:
         try:
-            return (Path(self.root) / name / log_path(version)).read_bytes()
+            return (Path(self.root) / name / commit_path(version)).read_bytes()
         except FileNotFoundError:
             return None
 

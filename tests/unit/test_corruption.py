@@ -565,7 +565,7 @@ def assert_whole(rest: AtRest, row: Row) -> None:
         assert rest.events() == 0
     else:
         assert rest.events() == rows
-    head = TableLog.open(f"{rest.root}/{SILVER}", SILVER, rest.one_pass.schemas()[SILVER]).head
+    head = TableLog.open(f"{rest.root}/{SILVER}", SILVER, rest.one_pass.schemas[SILVER]).head
     if head is None:
         return
     sink = Sink.open(rest.one_pass)

@@ -22,9 +22,9 @@ from lakehouse.reconcile import reconcile
 from lakehouse.recover import carry_out, make_plan
 from lakehouse.rollups.compare import compare_rollup
 from lakehouse.rollups.cover import COVER_KEY, Cover
-from lakehouse.sinks.delta_log import TableLog, commit_path, find_cover
+from lakehouse.sinks.delta_log import TableLog, find_cover
 from lakehouse.sinks.files import write_file
-from lakehouse.storage import open_store
+from lakehouse.storage import commit_path, open_store
 from tests.maintained import GOLD, SILVER, START_S, Stream, age, contents
 
 MINUTE, HOUR = "gold/clicks_by_page_1m", "gold/clicks_by_page_1h"
@@ -40,7 +40,7 @@ def stream(tmp_path: Path) -> Stream:
 
 
 def view(stream: Stream, name: str) -> TableView:
-    schema = stream.one_pass.schemas()[GOLD]
+    schema = stream.one_pass.schemas[GOLD]
     found = open_view(str(stream.path(name)), name, schema, kind="streamed" if name == GOLD else "derived")
     assert found is not None
     return found

@@ -124,8 +124,8 @@ def test_a_large_table_is_streamed_into_files_of_about_the_target(
     monkeypatch.setattr("lakehouse.rollups.layout.BLOCK_BYTES", 1)  # a block is what is complete at once
     filled(stream, 40, late=5)
     for name, form in (
-        (SILVER, Form(stream.one_pass.schemas()[SILVER], "at")),
-        (GOLD, Form(stream.one_pass.schemas()[GOLD], "max_event_time", stream.rollup)),
+        (SILVER, Form(stream.one_pass.schemas[SILVER], "at")),
+        (GOLD, Form(stream.one_pass.schemas[GOLD], "max_event_time", stream.rollup)),
     ):
         view = open_view(str(stream.path(name)), name, form.schema)
         assert view is not None
@@ -147,14 +147,14 @@ def test_a_large_table_is_streamed_into_files_of_about_the_target(
 def test_a_second_maintainer_finds_its_work_done_and_leaves_no_trace(stream: Stream) -> None:
     filled(stream)
     now = time.time() + 60
-    view = open_view(str(stream.path(GOLD)), GOLD, stream.one_pass.schemas()[GOLD])
+    view = open_view(str(stream.path(GOLD)), GOLD, stream.one_pass.schemas[GOLD])
     assert view is not None
     slow = TableLog(GOLD, view.store, 12, None, view.table.schema())
     stream.maintain(now)
     expected = stream.gold()
     run = choose(view.files, Limits(2**30, 0), int(now * 1_000))
     assert run is not None
-    adds = rewrite(view.store, GOLD, run, Form(stream.one_pass.schemas()[GOLD], "at", stream.rollup), 2**30)
+    adds = rewrite(view.store, GOLD, run, Form(stream.one_pass.schemas[GOLD], "at", stream.rollup), 2**30)
     assert slow.rewrite([(file.path, file.size) for file in run.files], adds, fence=timedelta(hours=1)) is False
     assert stream.gold() == expected
     assert stream.live(GOLD) == 1
@@ -162,11 +162,11 @@ def test_a_second_maintainer_finds_its_work_done_and_leaves_no_trace(stream: Str
 
 def test_a_rewrite_goes_in_after_appends_and_the_chain_goes_on(stream: Stream) -> None:
     filled(stream)
-    view = open_view(str(stream.path(SILVER)), SILVER, stream.one_pass.schemas()[SILVER])
+    view = open_view(str(stream.path(SILVER)), SILVER, stream.one_pass.schemas[SILVER])
     assert view is not None
     run = choose(view.files, Limits(2**30, 0), int(time.time() * 1_000) + 60_000)
     assert run is not None
-    adds = rewrite(view.store, SILVER, run, Form(stream.one_pass.schemas()[SILVER], "at"), 2**30)
+    adds = rewrite(view.store, SILVER, run, Form(stream.one_pass.schemas[SILVER], "at"), 2**30)
     filled(stream, 3)
     log = TableLog(SILVER, view.store, view.version, None, view.table.schema())
     assert log.rewrite([(file.path, file.size) for file in run.files], adds, fence=timedelta(hours=1)) is True
@@ -180,11 +180,11 @@ def test_a_rewrite_that_a_vacuum_may_have_overtaken_is_given_up(
 ) -> None:
     clock = FakeTime(monkeypatch)
     filled(stream)
-    view = open_view(str(stream.path(SILVER)), SILVER, stream.one_pass.schemas()[SILVER])
+    view = open_view(str(stream.path(SILVER)), SILVER, stream.one_pass.schemas[SILVER])
     assert view is not None
     run = choose(view.files, Limits(2**30, 0), int(clock.now_s * 1_000) + 60_000)
     assert run is not None
-    adds = rewrite(view.store, SILVER, run, Form(stream.one_pass.schemas()[SILVER], "at"), 2**30)
+    adds = rewrite(view.store, SILVER, run, Form(stream.one_pass.schemas[SILVER], "at"), 2**30)
     clock.now_s += RETENTION_S
     filled(stream, 1)
     log = TableLog(SILVER, view.store, view.version, None, view.table.schema())
@@ -447,7 +447,7 @@ def test_removed_files_from_before_the_first_pass_are_found_piece_by_piece(strea
     filled(stream, 12)
     stream.maintain(time.time() + 60)
     filled(stream, 8)
-    view = open_view(str(stream.path(SILVER)), SILVER, stream.one_pass.schemas()[SILVER])
+    view = open_view(str(stream.path(SILVER)), SILVER, stream.one_pass.schemas[SILVER])
     assert view is not None
     tombstones = vacuum.Tombstones()
     found = []
