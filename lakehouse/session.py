@@ -18,6 +18,7 @@ from pyspark.sql import SparkSession
 from lakehouse.class_archive import ClassArchive, class_archive, class_path
 from lakehouse.jars import ensure_jars, jar_folder
 from lakehouse.java import find_java
+from lakehouse.socket_folder import socket_folder
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -58,6 +59,9 @@ STREAMING = {
     "spark.sql.execution.arrow.maxRecordsPerBatch": "50000",
     "spark.sql.execution.arrow.maxBytesPerBatch": str(32 * 2**20),
     "spark.sql.execution.pyspark.udf.simplifiedTraceback.enabled": "true",
+    # Over TCP, Spark holds back a task's rows until Python has acknowledged what came before, and Python's kernel waits
+    # 40 ms with that (docs/adr/0037-unix-sockets-to-python.md).
+    "spark.python.unix.domain.socket.enabled": "true",
 }
 """Settings that every pipeline runs with, each unless spark-submit or spark-defaults says otherwise."""
 
@@ -126,6 +130,7 @@ def _local_settings(cores: int | None, flags: tuple[str, ...]) -> dict[str, str]
         | {
             "spark.master": f"local[{cores or '*'}]",
             "spark.python.daemon.module": "lakehouse.worker_daemon",
+            "spark.python.unix.domain.socket.dir": socket_folder(),
             # On the class path of the one JVM there is: what `spark.jars` names is loaded by a class loader of
             # Spark's own, whose classes no archive can hold, and is copied at each start.
             "spark.driver.extraClassPath": class_path(ensure_jars("spark")),
