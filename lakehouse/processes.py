@@ -81,11 +81,14 @@ class Child:
 
     def require_running(self) -> None:
         """Raise LakehouseError with the last lines of its log where it has ended."""
-        code = self.process.poll()
-        if code is not None:
-            self.wait(1)
-            last = "\n".join(self.log.read_text().splitlines()[-_LAST_LINES:])
-            raise LakehouseError(f"the {self.name} ended with exit code {code}:\n{last}", where=str(self.log))
+        if self.process.poll() is not None:
+            raise self.ended()
+
+    def ended(self) -> LakehouseError:
+        """Says that it has ended too early: its exit code and the last lines of its log."""
+        code = self.wait(1)
+        last = "\n".join(self.log.read_text().splitlines()[-_LAST_LINES:])
+        return LakehouseError(f"the {self.name} ended with exit code {code}:\n{last}", where=str(self.log))
 
     def stop(self, timeout_s: float = _STOP_TIMEOUT_S) -> None:
         """End it and everything it started: asked first, killed after `timeout_s`."""

@@ -194,7 +194,10 @@ class Stack:
                 usage.look(load.tree())
         finally:
             load.stop()
-        report = orjson.loads(load.log.read_text().splitlines()[-1])
+        try:
+            report = orjson.loads(load.log.read_text().splitlines()[-1])
+        except (IndexError, orjson.JSONDecodeError):
+            raise load.ended() from None
         self.sent += report["sent"]
         ended_ms = 1_000 * time.time()
         return Driven(ended_ms - 1_000 * report["seconds"], ended_ms, report["sent"])

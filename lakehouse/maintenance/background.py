@@ -14,13 +14,13 @@ import sys
 import threading
 import time
 from contextlib import contextmanager, suppress
+from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any
 
 from lakehouse.config.models import format_duration
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
-    from pathlib import Path
 
     from lakehouse.config.models import Pipeline
 
@@ -33,6 +33,9 @@ _STEADY_S = 120.0
 _STOP_TIMEOUT_S = 10.0
 _NICENESS = 19
 """The lowest priority: maintenance takes what the stream leaves."""
+_AUTOGROUP = Path("/proc/self/autogroup")
+"""Linux's priority of this process's session (sched(7)). Where it shares the processor out among sessions first, a
+process's own niceness counts only against those of its session, and a child with one of its own would get half."""
 
 
 @contextmanager
@@ -149,6 +152,9 @@ def attach(stream: IO[bytes]) -> None:
     """Lower this process's priority, and end it when `stream` closes: its parent is gone."""
     with suppress(OSError):
         os.nice(_NICENESS)
+    if os.getsid(0) == os.getpid() and _AUTOGROUP.exists():
+        with suppress(OSError):
+            _AUTOGROUP.write_text(str(_NICENESS))
 
     def watch() -> None:
         # Past the stream's buffer, whose lock this thread would hold for ever: at its end Python aborts over that.

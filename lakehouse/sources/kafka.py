@@ -17,11 +17,6 @@ _EARLIEST = -2
 _CLIENT = {
     # A broker answers a fetch as soon as there is a byte; this bounds how long it may wait for the first.
     "kafka.fetch.max.wait.ms": "20",
-    # After each poll Spark asks for the partition's first and last offset by seeking there, which throws away what the
-    # client has fetched beyond the poll: 500 records a poll, Kafka's default, are three round trips for every 500, and
-    # the same bytes are sent again and again. So a poll takes all of a fetch; its memory is bounded by bytes.
-    "kafka.max.poll.records": "1000000",
-    "kafka.max.partition.fetch.bytes": str(8 * 2**20),
     "kafka.isolation.level": "read_committed",
     # A call that gets no answer fails within this time instead of a minute, and is tried again by us.
     "kafka.default.api.timeout.ms": "15000",
