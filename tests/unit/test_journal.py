@@ -59,7 +59,8 @@ def test_a_journal_tells_what_was_committed(flow: Flow, tmp_path: Path) -> None:
     assert found.batches == pytest.approx(1, rel=0.01)
     assert 250 < (found.behind_ms or 0) <= 1400, "a second of events, committed 0.3 s later"
     rates = partition_rates(entries, 0, time.time() * 1000 + 1e6)
-    assert sum(rates.values()) == pytest.approx(40 * 1.2, rel=0.35)
+    # Of the load's ten seconds; how many events they have depends on the hour.
+    assert sum(rates.values()) == pytest.approx(rows / 10, rel=0.2)
 
 
 def test_a_journal_reads_on_by_name_and_survives_clean_up(tmp_path: Path) -> None:

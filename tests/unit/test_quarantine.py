@@ -152,17 +152,16 @@ def test_the_same_id_is_replayed_once(pipeline: Pipeline) -> None:
 
 def test_tables_of_an_earlier_version_are_given_the_columns_by_the_next_start(tmp_path: Path) -> None:
     pipeline = small_pipeline(tmp_path)
-    one_pass = OnePass(str(tmp_path), pipeline, {})
     fields = pipeline.source.fields
     with pytest.MonkeyPatch.context() as before:
         silver, quarantine = silver_schema(fields), quarantine_schema()
         module = "lakehouse.sinks.onepass"
         before.setattr(f"{module}.silver_schema", lambda _: silver.remove(len(silver) - 1))
         before.setattr(f"{module}.quarantine_schema", lambda: quarantine.remove(len(quarantine) - 1))
-        append(Sink.open(one_pass), pipeline, KINDS)
+        append(Sink.open(OnePass(str(tmp_path), pipeline, {})), pipeline, KINDS)
     with pytest.raises(TableError, match="start the pipeline once"):
         replayed(pipeline)
-    sink = Sink.open(one_pass)
+    sink = Sink.open(OnePass(str(tmp_path), pipeline, {}))
     append(sink, pipeline, ["slow"])
     assert replayed(pipeline, commit=True).accepted == 4
     assert offsets(pipeline, "silver") == [0, 1, 4, 5, 6]
