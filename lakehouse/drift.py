@@ -24,7 +24,7 @@ from deltalake.exceptions import DeltaError, TableNotFoundError
 
 from lakehouse import storage
 from lakehouse.config.models import CountMetric, QuantilesMetric
-from lakehouse.errors import TableError
+from lakehouse.errors import TableError, first_line
 from lakehouse.quality.drift import distribution_drift, share_drift, sketch_of
 from lakehouse.schemas import TIMESTAMP
 from lakehouse.serving.grid import render_grid
@@ -193,7 +193,7 @@ def _open(url: str) -> DeltaTable | None:
         return None
     except (DeltaError, OSError) as error:
         raise TableError(
-            f"the table cannot be read: {str(error).splitlines()[0]}", where=url, remedy="run `lakehouse doctor`"
+            f"the table cannot be read: {first_line(error)}", where=url, remedy="run `lakehouse doctor`"
         ) from error
 
 

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import yaml
 
-from lakehouse.errors import ConfigError
+from lakehouse.errors import ConfigError, first_line
 from lakehouse.quality.mistakes import did_you_mean
 
 if TYPE_CHECKING:
@@ -107,7 +107,7 @@ def _read(path: Path) -> Mapping[str, Any]:
         given = yaml.safe_load(path.read_text(encoding="utf-8"))
     except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
         raise ConfigError(
-            f"the prices cannot be read: {str(error).splitlines()[0]}", where=str(path), remedy="give a YAML file"
+            f"the prices cannot be read: {first_line(error)}", where=str(path), remedy="give a YAML file"
         ) from error
     if not isinstance(given, dict):
         raise ConfigError("the prices are no YAML mapping", where=str(path), remedy="write prices: and assumptions:")

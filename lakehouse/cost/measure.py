@@ -18,7 +18,7 @@ from deltalake.exceptions import DeltaError
 
 from lakehouse import storage
 from lakehouse.chain import COMMIT_KEY, Batch
-from lakehouse.errors import TableError
+from lakehouse.errors import TableError, first_line
 
 if TYPE_CHECKING:
     from lakehouse.config.models import Pipeline
@@ -57,7 +57,7 @@ def _open(pipeline: Pipeline, layer: str, name: str) -> DeltaTable:
         return DeltaTable(url)
     except (DeltaError, OSError) as error:
         raise TableError(
-            f"the table cannot be read: {str(error).splitlines()[0]}", where=url, remedy="run the pipeline first"
+            f"the table cannot be read: {first_line(error)}", where=url, remedy="run the pipeline first"
         ) from error
 
 

@@ -22,6 +22,7 @@ from pyspark.sql.types import (
     TimestampType,
 )
 
+from lakehouse.errors import first_line
 from lakehouse.quality.fitting import check_fit, check_known
 from lakehouse.quality.mistakes import Mistake
 from lakehouse.quality.reasons import BITS, COUNTED, ERRORS, WARNINGS, Reasons, word
@@ -128,7 +129,7 @@ def _check_analysis(df: DataFrame, rule: RowRule) -> None:
     try:
         df.select(rule.unexpected)
     except AnalysisException as error:
-        reason = str(error).strip().splitlines()[0]
+        reason = first_line(error)
         mistake = Mistake(f"Spark cannot judge rows by this: {reason}", "correct the kwargs or the row_condition")
         fail_at(rule.source, rule.expectation.index, rule.expectation.type, mistake)
 

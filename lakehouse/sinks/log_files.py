@@ -14,7 +14,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from lakehouse.chain import COMMIT_KEY, Batch
-from lakehouse.errors import LakehouseError
+from lakehouse.errors import LakehouseError, first_line
 from lakehouse.sinks.delta_log import commit_info, parse_actions, require_whole
 from lakehouse.storage import commit_path
 
@@ -154,7 +154,7 @@ class LogFiles:
                 tail = bytes(obstore.get_range(self.store, path, start=size - length, end=size))
             pq.read_metadata(io.BytesIO(tail))
         except (pa.ArrowException, OSError) as error:
-            return str(error).splitlines()[0]
+            return first_line(error)
         return None
 
     def _removed_in_checkpoint(self) -> set[str]:

@@ -14,7 +14,7 @@ import pyarrow as pa
 from deltalake import DeltaTable
 from deltalake.exceptions import DeltaError
 
-from lakehouse.errors import TableError
+from lakehouse.errors import TableError, first_line
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
@@ -87,7 +87,7 @@ def open_sample(url: str, columns: Iterable[str], *, limit: int, version: int | 
         ]
     except (DeltaError, OSError) as error:
         raise TableError(
-            f"the table cannot be read: {str(error).splitlines()[0]}",
+            f"the table cannot be read: {first_line(error)}",
             where=url,
             remedy="run the pipeline first; `lakehouse tables` lists what there is",
         ) from error
