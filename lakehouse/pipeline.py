@@ -39,6 +39,7 @@ from lakehouse.sinks.sink import Sink
 from lakehouse.sources import kafka
 from lakehouse.streaming import query as streaming
 from lakehouse.streaming.checkpoint import Checkpoint
+from lakehouse.streaming.prepared import Prepared
 from lakehouse.streaming.resume import starting_offsets
 from lakehouse.transforms.parse import position, with_timeliness
 
@@ -129,15 +130,15 @@ def run(
         starting = starting_offsets(sink.head, checkpoint)
         records = kafka.read_stream(spark, pipeline.source, guard.partitions, starting)
         one_pass = replace(one_pass, not_before=sink.past.mark)
-        results = judged_rows(records, pipeline, suite).mapInArrow(one_pass, RESULT_DDL)
+        judged = Prepared(lambda rows: judged_rows(rows, pipeline, suite).mapInArrow(one_pass, RESULT_DDL), records)
 
-        def write_batch(results: DataFrame, batch_id: int) -> None:
+        def write_batch(records: DataFrame, batch_id: int) -> None:
             """One micro-batch: run its job, commit its tables. A batch that every table has is not run again."""
             start, end = checkpoint.range_of(batch_id)
             if sink.holds(start, end):
                 return
             began = time.perf_counter()
-            answers = results.collect()
+            answers = judged(records).collect()
             ran = time.perf_counter()
             observation = watch.look(answers)
             batch = sink.next_batch(checkpoint.running_query_id, batch_id, start, end, suite.sha256, guard.topic_ids)
@@ -147,7 +148,7 @@ def run(
             on_batch(Committed(whole, ran - began, committed - ran, watch.record(observation), observation.late))
 
         handler = streaming.Handler(storage.explaining(root)(write_batch), stop)
-        running = streaming.start(results, handler, checkpoint.url, name=pipeline.name, trigger=pipeline.trigger)
+        running = streaming.start(records, handler, checkpoint.url, name=pipeline.name, trigger=pipeline.trigger)
         on_start()
         with guard.explaining(lambda: sink.head):
             streaming.await_end(running, handler, stop, watch=guard.watch)

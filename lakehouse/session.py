@@ -44,7 +44,7 @@ STREAMING = {
     "spark.sql.streaming.pollingDelay": "5ms",
     "spark.sql.streaming.metricsEnabled": "false",
     "spark.sql.streaming.numRecentProgressUpdates": "20",
-    # A method beyond 8 000 bytes of bytecode is never compiled by the JVM; Spark then splits the code instead.
+    # A method beyond 8 000 bytes of bytecode is not compiled by a JVM that nobody told to; Spark then splits the code.
     "spark.sql.codegen.hugeMethodLimit": "8000",
     # Every micro-batch's plan is written out as text for a UI that nobody looks at: the shortest form is enough.
     "spark.sql.ui.explainMode": "simple",
@@ -59,6 +59,8 @@ STREAMING = {
     "spark.sql.execution.arrow.maxRecordsPerBatch": "50000",
     "spark.sql.execution.arrow.maxBytesPerBatch": str(32 * 2**20),
     "spark.sql.execution.pyspark.udf.simplifiedTraceback.enabled": "true",
+    # The steps of a plan as objects, which every micro-batch can go through (`streaming.prepared`).
+    "spark.sql.execution.usePartitionEvaluator": "true",
     # Over TCP, Spark holds back a task's rows until Python has acknowledged what came before, and Python's kernel waits
     # 40 ms with that (docs/adr/0037-unix-sockets-to-python.md).
     "spark.python.unix.domain.socket.enabled": "true",
@@ -69,6 +71,8 @@ LOCAL = {
     "spark.ui.enabled": "false",
     "spark.ui.showConsoleProgress": "false",
     "spark.driver.memory": "1g",
+    # This JVM is told to (`_COMPILE_ALL`). What Spark splits, it writes anew in every task: with 50 rules, 40 ms each.
+    "spark.sql.codegen.hugeMethodLimit": "65535",
     "spark.driver.host": "127.0.0.1",
     "spark.driver.bindAddress": "127.0.0.1",
     # A checkpoint on a local disk: Hadoop's own file system forks a `chmod` for each file where its native
@@ -78,7 +82,8 @@ LOCAL = {
         "org.apache.spark.sql.execution.streaming.checkpointing.FileSystemBasedCheckpointFileManager"
     ),
 }
-"""Settings of a session that runs in this process, beside `STREAMING`."""
+"""Settings of a session that runs in this process, over those of `STREAMING`."""
+_COMPILE_ALL = "-XX:-DontCompileHugeMethods"
 
 DELTA = {
     "spark.sql.extensions": "io.delta.sql.DeltaSparkSessionExtension",
@@ -123,7 +128,7 @@ def _local_settings(cores: int | None, flags: tuple[str, ...]) -> dict[str, str]
     os.environ["JAVA_HOME"] = str(find_java().parent.parent)
     # Python workers need this environment, not the first python3 on the PATH.
     os.environ["PYSPARK_PYTHON"] = sys.executable
-    java_options = (f"-Dlog4j2.configurationFile={_LOG4J.as_uri()}", "-XX:+UseParallelGC", *flags)
+    java_options = (f"-Dlog4j2.configurationFile={_LOG4J.as_uri()}", "-XX:+UseParallelGC", _COMPILE_ALL, *flags)
     return (
         STREAMING
         | LOCAL

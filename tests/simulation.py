@@ -12,7 +12,7 @@ import shutil
 import threading
 import time
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any, NoReturn
@@ -176,34 +176,40 @@ class World:
         patches.set(kafka_admin, "topic_state", lambda *_: self._state())
         patches.set(kafka_admin, "topic_id", lambda *_: self.topic_id)
         patches.set(flow.kafka, "read_stream", lambda _spark, _source, _partitions, starting: starting)
-        patches.set(flow, "judged_rows", lambda starting, *_: _Frame(self, starting))
-        patches.set(flow.streaming, "start", lambda results, handler, *_, **__: (results, handler))
+        patches.set(flow, "judged_rows", lambda *_: _Rows())
+        patches.set(flow, "Prepared", _Prepared)
+        patches.set(flow.streaming, "start", lambda starting, handler, *_, **__: (starting, handler))
         patches.set(flow.streaming, "await_end", lambda running, *_, watch: _Engine(self, *running).run(watch))
 
 
 _SPARK: Any = None
 
 
+class _Rows:
+    """Stands in for the judged rows: what becomes of them is what `mapInArrow` gets."""
+
+    def mapInArrow(self, one_pass: Any, _ddl: str) -> Any:  # noqa: N802 - Spark's name
+        return one_pass
+
+
+class _Prepared:
+    """Stands in for the plan: gives the one pass to each micro-batch."""
+
+    def __init__(self, transform: Callable[[Any], Any], records: Any) -> None:
+        self._one_pass = transform(records)
+
+    def __call__(self, batch: _Batch) -> _Batch:
+        return replace(batch, one_pass=self._one_pass)
+
+
 @dataclass
-class _Frame:
-    """Stands in for the DataFrame: what `mapInArrow` gets, and the answers that `collect` returns."""
-
-    world: World
-    starting: Any
-    one_pass: Any = None
-
-    def mapInArrow(self, one_pass: Any, _ddl: str) -> _Frame:  # noqa: N802 - Spark's name
-        return _Frame(self.world, self.starting, one_pass)
-
-
-@dataclass
-class _Results:
+class _Batch:
     """One micro-batch: a task per partition."""
 
     world: World
-    one_pass: Any
     start: dict[int, int]
     end: dict[int, int]
+    one_pass: Any = None
 
     def collect(self) -> list[tuple[str, bytes | None, bytes | None]]:
         answers = []
@@ -222,14 +228,14 @@ class _Engine:
     SIZE = 7
     """Records per partition and batch."""
 
-    def __init__(self, world: World, frame: _Frame, handler: Callable[[Any, int], None]) -> None:
-        self.world, self.frame, self.handler = world, frame, handler
+    def __init__(self, world: World, starting: Any, handler: Callable[[Any, int], None]) -> None:
+        self.world, self.handler = world, handler
         self.folder = world.checkpoint
         for name in ("offsets", "commits", "sources/0"):
             (self.folder / name).mkdir(parents=True, exist_ok=True)
         if not (self.folder / "metadata").exists():
             (self.folder / "metadata").write_text(f'{{"id":"{QUERY}"}}')
-            known = (frame.starting or {}).get(TOPIC, {})
+            known = (starting or {}).get(TOPIC, {})
             self._write("sources/0/0", {number: known.get(number, 0) for number in range(PARTITIONS)})
 
     def run(self, watch: Callable[[], None]) -> None:
@@ -248,7 +254,7 @@ class _Engine:
                     return
                 self._write(f"offsets/{number}", end)
             self.world.on_plan()
-            self.handler(_Results(self.world, self.frame.one_pass, start, end), number)
+            self.handler(_Batch(self.world, start, end), number)
             self._write(f"commits/{number}", {})
 
     def _write(self, name: str, offsets: dict[int, int]) -> None:
