@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import time
 from dataclasses import dataclass
-from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import streamlit as st
@@ -25,6 +24,8 @@ MAX_URL_VALUES = 50
 """Values of one filter taken from the URL, which anyone can write."""
 _FROM, _TO = "from", "to"
 """In the URL, of a zoom: seconds since 1970 UTC."""
+_ACT = "_act"
+"""In the session: what the viewer did on the board, until a whole run follows it."""
 _LAST_SECOND = 253_402_300_800
 """The year 10000."""
 
@@ -57,6 +58,7 @@ def show(page: Live, title: str) -> None:
     """Draw the page of one hot table."""
     snapshot = page.feed.follower.snapshot
     page.frame.head(title, f"gold/{page.feed.table}")
+    _follow(st.session_state.pop(_ACT, {}), page.feed)
     controls = _controls(page.feed, snapshot)
     if controls.paused:
         st.session_state.setdefault("held", (page.feed.follower.snapshot, _now_ms()))
@@ -141,7 +143,7 @@ def _board(page: Live, controls: Controls, every_s: float) -> None:
     # What stands outside of this fragment changes by a whole run only: the controls, a value that has come up since,
     # and the interval itself.
     stretched = not controls.paused and page.pace.interval(controls.refresh_s) != every_s
-    if st.session_state.pop("_acted", False) or stretched or (not controls.paused and _has_new_values(snapshot)):
+    if _ACT in st.session_state or stretched or (not controls.paused and _has_new_values(snapshot)):
         st.rerun()
 
 
@@ -165,13 +167,21 @@ def _draw(page: Live, controls: Controls, every_s: float) -> Snapshot:
     else:
         body = page.feed.boards.get(snapshot, controls.question, now_ms)
     # The body is made once for all viewers; only its head is this one's own.
-    components.board(head + b"\n" + body, on_act=partial(_act, page.feed))
+    components.board(head + b"\n" + body, on_act=_act)
     return snapshot
 
 
-def _act(feed: Feed) -> None:
-    """What the viewer did on the board itself: a click that filters, a stretch of a chart that was drawn over."""
-    act = components.acted()
+def _act() -> None:
+    """Keep what the viewer did on the board itself for the next whole run.
+
+    That run may begin with the widgets and the URL as the browser had them a refresh ago, and would take back
+    whatever were set here: a click just before a refresh would be lost.
+    """
+    st.session_state[_ACT] = components.acted()
+
+
+def _follow(act: dict[str, Any], feed: Feed) -> None:
+    """Set what was clicked on as filter, or drawn over as range, before the widgets are made that show it."""
     filtered, zoom = act.get("filter"), act.get("zoom")
     if isinstance(filtered, list) and filtered[0] in feed.follower.shape.dimensions:
         name, value = filtered
@@ -180,7 +190,6 @@ def _act(feed: Feed) -> None:
         _unzoom()
     elif isinstance(zoom, list):
         st.query_params.update({_FROM: str(int(zoom[0])), _TO: str(int(zoom[1]))})
-    st.session_state["_acted"] = True
 
 
 def _unzoom() -> None:
