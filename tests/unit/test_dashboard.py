@@ -55,10 +55,8 @@ def page() -> None:
 
     if ACTS:
         live._act()  # a component's callback comes before the script, too
-        ACTS.pop()
         # The run that follows may begin with what the browser said before it was told.
-        st.session_state["feature"] = []
-        st.query_params.clear()
+        st.session_state.update(ACTS.pop().get("told", {}))
     frame = Frame("feature_events", "conf/feature_events.yaml")
     live.show(live.Live(FEED[0], frame, Alarms(SHOP), PACE[0]), "Live")
 
@@ -199,7 +197,7 @@ def test_a_zoom_goes_into_the_url_and_out_of_it(table: HotTable, feed: Feed) -> 
 def test_a_click_is_not_taken_back_by_what_the_browser_said_before(table: HotTable, feed: Feed) -> None:
     filled(table, feed)
     app = AppTest.from_function(page, default_timeout=60).run()
-    ACTS.append({"filter": ["feature", "search"]})
+    ACTS.append({"filter": ["feature", "search"], "told": {"feature": []}})
     board = messages(app.run())["board"]
     assert [row[0] for row in board["boards"][0]["rows"]] == ["search"]
     assert app.query_params["feature"] == "search"
