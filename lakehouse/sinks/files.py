@@ -23,6 +23,9 @@ if TYPE_CHECKING:
 
 _STATISTICS = ("_partition", "_offset", "_timestamp", "window_start")
 """Columns with smallest and largest value in the log, for data skipping, beside the event's time."""
+_QUICK = {"compression": "snappy", "use_dictionary": False}
+_SMALL = {"compression": "zstd", "compression_level": 1}
+"""How a file is written that the stream waits for, and one that stays (docs/adr/0039-quick-files-first.md)."""
 
 
 def write_file(root: str, name: str, rows: pa.Table, event_time: str) -> Add:
@@ -37,7 +40,7 @@ def write_file(root: str, name: str, rows: pa.Table, event_time: str) -> Add:
     Returns:
         The Delta add action that makes the file part of the table once it is committed.
     """
-    file = DataFile(rows.schema, event_time)
+    file = DataFile(rows.schema, event_time, quick=True)
     file.write(rows)
     return file.put(open_store(f"{root}/{name}"), f"part-{uuid.uuid4()}.parquet", data_change=True)
 
@@ -52,13 +55,17 @@ def conform(rows: pa.Table, schema: pa.Schema) -> pa.Table:
 
 
 class DataFile:
-    """One Parquet file while it is being written, in memory, row group by row group."""
+    """One Parquet file while it is being written, in memory, row group by row group.
 
-    def __init__(self, schema: pa.Schema, event_time: str) -> None:
+    Args:
+        schema: of its rows.
+        event_time: the event's time, whose range goes into the statistics.
+        quick: whether to spare time rather than bytes, for a file that maintenance soon rewrites.
+    """
+
+    def __init__(self, schema: pa.Schema, event_time: str, *, quick: bool = False) -> None:
         self._buffer = pa.BufferOutputStream()
-        self._writer = pq.ParquetWriter(
-            self._buffer, schema, compression="zstd", compression_level=1, write_statistics=True
-        )
+        self._writer = pq.ParquetWriter(self._buffer, schema, write_statistics=True, **(_QUICK if quick else _SMALL))
         self._statistics = Statistics((*_STATISTICS, event_time))
 
     def write(self, rows: pa.Table) -> int:

@@ -164,6 +164,9 @@ def quote(value: object) -> str:
 
 def printable(text: str) -> str:
     """The text without control and invisible characters, which could move a terminal's cursor or turn its letters."""
+    # Nearly every text: Python looks at all of its characters at once, for the same categories and a few more.
+    if text.isprintable():
+        return text
     return "".join("·" if _is_invisible(char) else char for char in text)
 
 

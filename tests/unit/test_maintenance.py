@@ -79,6 +79,26 @@ def test_rows_are_copied_in_kafkas_order_with_the_same_statistics(stream: Stream
     assert stats["minValues"]["at"] == "2027-01-15T08:00:00.000Z"
 
 
+@pytest.mark.parametrize(
+    ("partitions", "offsets"),
+    [
+        ([], []),
+        ([0, 0, 1, 1], [5, 9, 2, 3]),
+        ([0, 0, 1], [5, 5, 0]),
+        ([1, 0], [1, 2]),
+        ([0, 0, 1], [2, 1, 3]),
+        ([0, None], [1, 2]),
+    ],
+)
+def test_rows_in_kafkas_order_are_taken_as_they_are(partitions: list[int | None], offsets: list[int]) -> None:
+    columns = [pa.array(partitions, pa.int32()), pa.array(offsets, pa.int64())]
+    rows = pa.table(columns, names=["_partition", "_offset"])
+    ordered = rows.sort_by([("_partition", "ascending"), ("_offset", "ascending")])
+    finished = Form(rows.schema, "at").finish(rows)
+    assert finished.equals(ordered)
+    assert (finished is rows) == (rows.equals(ordered) and None not in partitions)
+
+
 def test_partials_of_one_cell_become_one_row(stream: Stream) -> None:
     filled(stream, late=3)
     expected = stream.expected_gold()

@@ -32,6 +32,7 @@ def test_a_file_is_written_whole_and_described_truly(tmp_path: Path) -> None:
     add = write_file(str(tmp_path), "silver/clicks", table, "at")
     path = tmp_path / "silver" / "clicks" / add["path"]
     assert pq.read_table(path).equals(table)
+    assert pq.ParquetFile(path).metadata.row_group(0).column(0).compression == "SNAPPY"
     assert add["size"] == path.stat().st_size
     stats = json.loads(add["stats"])
     assert stats["numRecords"] == 3
