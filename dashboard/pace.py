@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 import time
+import zlib
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from statistics import median
@@ -27,6 +28,9 @@ GONE_S = 15.0
 """A page that has not refreshed for so long, and for three of its intervals, is closed."""
 LADDER = (0.25, 0.5, 0.75, 1.0, 1.5, 2.0, 3.0, 5.0, 8.0, 12.0)
 """The intervals there are: a change of interval is a full run of a page, so that it must not follow every wave."""
+SPREAD = 0.04
+"""Each page's timer is up to so much slower or faster than the interval: with equal ones, pages that once refreshed at the
+same moment, as all do after a change, would go on to do so and wait for each other each time."""
 SHRINK = 0.7
 """Intervals become shorter only where so much of the room is enough."""
 
@@ -82,6 +86,11 @@ class Pace:
             if self.factor <= 1
             else next((step for step in LADDER if step >= wanted), max(LADDER[-1], chosen_s))
         )
+
+    def timer(self, viewer: str, interval_s: float) -> float:
+        """Seconds from one refresh of this viewer's page to the next, where the interval is `interval_s`."""
+        share = zlib.crc32(viewer.encode()) / 0xFFFF_FFFF
+        return interval_s * (1 + SPREAD * (2 * share - 1))
 
     @property
     def viewers(self) -> int:

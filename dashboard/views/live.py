@@ -65,7 +65,8 @@ def show(page: Live, title: str) -> None:
     else:
         st.session_state.pop("held", None)
     every_s = page.pace.interval(controls.refresh_s)
-    st.fragment(_board, run_every=None if controls.paused else every_s)(page, controls, every_s)
+    timer_s = page.pace.timer(_session(), every_s)
+    st.fragment(_board, run_every=None if controls.paused else timer_s)(page, controls, every_s)
 
 
 def refuse(message: str) -> None:
@@ -137,14 +138,18 @@ def _filter(snapshot: Snapshot, index: int, name: str) -> tuple[str, frozenset[A
 
 
 def _board(page: Live, controls: Controls, every_s: float) -> None:
-    context = get_script_run_ctx()
-    with page.pace.refresh(context.session_id if context else "", controls.refresh_s):
+    with page.pace.refresh(_session(), controls.refresh_s):
         snapshot = _draw(page, controls, every_s)
     # What stands outside of this fragment changes by a whole run only: the controls, a value that has come up since,
     # and the interval itself.
     stretched = not controls.paused and page.pace.interval(controls.refresh_s) != every_s
     if _ACT in st.session_state or stretched or (not controls.paused and _has_new_values(snapshot)):
         st.rerun()
+
+
+def _session() -> str:
+    context = get_script_run_ctx()
+    return context.session_id if context else ""
 
 
 def _draw(page: Live, controls: Controls, every_s: float) -> Snapshot:

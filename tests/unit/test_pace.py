@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
+
 import pytest
 
-from dashboard.pace import CORE, GONE_S, LADDER, LOOK_S, Pace
+from dashboard.pace import CORE, GONE_S, LADDER, LOOK_S, SPREAD, Pace
 
 
 class Machine:
@@ -45,6 +47,15 @@ def test_too_many_viewers_stretch_the_interval_to_what_fits(machine: Machine) ->
     # 100 refreshes of 10 ms are a second of computing in each interval.
     assert 1.0 / interval <= CORE < 1.0 / 0.5
     assert interval <= 2.0, "no longer than it has to be"
+
+
+def test_pages_that_refresh_at_one_moment_do_not_go_on_to(machine: Machine) -> None:
+    timers = [machine.pace.timer(f"session-{viewer}", 0.5) for viewer in range(200)]
+    assert max(abs(timer - 0.5) for timer in timers) <= 0.5 * SPREAD
+    assert abs(sum(timers) / len(timers) - 0.5) < 0.5 * SPREAD / 10
+    due = sorted(20 * timer % 0.5 for timer in timers)  # after 10 s
+    assert max(after - before for before, after in pairwise(due)) < 0.05, "all over the interval"
+    assert machine.pace.timer("session-1", 0.5) == timers[1], "the same after a full run"
 
 
 def test_a_refresh_that_takes_long_stretches_it_too(machine: Machine) -> None:
