@@ -29,8 +29,8 @@ GONE_S = 15.0
 LADDER = (0.25, 0.5, 0.75, 1.0, 1.5, 2.0, 3.0, 5.0, 8.0, 12.0)
 """The intervals there are: a change of interval is a full run of a page, so that it must not follow every wave."""
 SPREAD = 0.1
-"""Each page's timer is up to so much slower or faster than the interval: with equal ones, pages that once refreshed at the
-same moment, as all do after a change, would go on to do so and wait for each other each time."""
+"""Each page's timer is up to so much slower or faster than the interval. With equal ones, pages that once refreshed at
+the same moment, as all do after a change, would go on to do so and wait for each other each time."""
 SHRINK = 0.7
 """Intervals become shorter only where so much of the room is enough."""
 
