@@ -99,6 +99,9 @@ class Viewer:
                 case "auto_rerun":
                     told = message.auto_rerun
                     self.interval_s = round(told.interval, 3)
+                    # As the browser does: a fragment has one timer, which a new interval replaces.
+                    if (old := self._timers.pop(told.fragment_id, None)) is not None:
+                        old.cancel()
                     timer = asyncio.create_task(self._tick(socket, told.fragment_id, told.interval))
                     self._timers[told.fragment_id] = timer
                 case "script_finished" if message.script_finished == _FINISHED and self._asked is not None:

@@ -21,13 +21,13 @@ LOOK_S = 2.0
 LOOK_REFRESHES = 4
 """From one look at the costs to the next, at least: a single refresh that had to wait says nothing."""
 SETTLE_S = 8.0
-"""After a change nothing is measured for so long: each page takes its new interval by a full run, which costs more."""
+"""After a change nothing is measured for so long: pages take the new interval one by one, with their next refresh."""
 GROWTH = 2.0
 """In one look intervals become at most so many times as long."""
 GONE_S = 15.0
 """A page that has not refreshed for so long, and for three of its intervals, is closed."""
 LADDER = (0.25, 0.5, 0.75, 1.0, 1.5, 2.0, 3.0, 5.0, 8.0, 12.0)
-"""The intervals there are: a change of interval is a full run of a page, so that it must not follow every wave."""
+"""The intervals there are: a page says its own to its viewer, who should not see it follow every wave."""
 SPREAD = 0.1
 """Each page's timer is up to so much slower or faster than the interval. With equal ones, pages that once refreshed at
 the same moment, as all do after a change, would go on to do so and wait for each other each time."""

@@ -7,7 +7,9 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import streamlit as st
+from streamlit.proto.ForwardMsg_pb2 import ForwardMsg
 from streamlit.runtime.scriptrunner import get_script_run_ctx
+from streamlit.runtime.scriptrunner_utils.script_run_context import ThreadState
 
 from dashboard import charts, components
 from lakehouse.serving.questions import Question, label
@@ -26,6 +28,8 @@ _FROM, _TO = "from", "to"
 """In the URL, of a zoom: seconds since 1970 UTC."""
 _ACT = "_act"
 """In the session: what the viewer did on the board, until a whole run follows it."""
+_EVERY = "_every_s"
+"""In the session: the interval that the page's timer was set for."""
 _LAST_SECOND = 253_402_300_800
 """The year 10000."""
 
@@ -64,9 +68,9 @@ def show(page: Live, title: str) -> None:
         st.session_state.setdefault("held", (page.feed.follower.snapshot, _now_ms()))
     else:
         st.session_state.pop("held", None)
-    every_s = page.pace.interval(controls.refresh_s)
+    every_s = st.session_state[_EVERY] = page.pace.interval(controls.refresh_s)
     timer_s = page.pace.timer(_session(), every_s)
-    st.fragment(_board, run_every=None if controls.paused else timer_s)(page, controls, every_s)
+    st.fragment(_board, run_every=None if controls.paused else timer_s)(page, controls)
 
 
 def refuse(message: str) -> None:
@@ -137,14 +141,30 @@ def _filter(snapshot: Snapshot, index: int, name: str) -> tuple[str, frozenset[A
     return name, frozenset(by_label[text] for text in chosen)
 
 
-def _board(page: Live, controls: Controls, every_s: float) -> None:
+def _board(page: Live, controls: Controls) -> None:
     with page.pace.refresh(_session(), controls.refresh_s):
+        every_s = page.pace.interval(controls.refresh_s)
+        if not controls.paused and every_s != st.session_state[_EVERY]:
+            st.session_state[_EVERY] = every_s
+            _set_timer(page.pace.timer(_session(), every_s))
         snapshot = _draw(page, controls, every_s)
-    # What stands outside of this fragment changes by a whole run only: the controls, a value that has come up since,
-    # and the interval itself.
-    stretched = not controls.paused and page.pace.interval(controls.refresh_s) != every_s
-    if _ACT in st.session_state or stretched or (not controls.paused and _has_new_values(snapshot)):
+    # What stands outside of this fragment changes by a whole run only: the controls, a value that has come up since.
+    if _ACT in st.session_state or (not controls.paused and _has_new_values(snapshot)):
         st.rerun()
+
+
+def _set_timer(interval_s: float) -> None:
+    """Have the browser refresh this fragment at another interval, by the message with which `st.fragment` began it.
+
+    Streamlit itself says a new `run_every` in a whole run only. That costs as much as several refreshes, in every page
+    at once, and the interval changes when there is no room for it.
+    """
+    context, fragment = get_script_run_ctx(), ThreadState.get().fragment_id
+    if context is not None and fragment is not None:
+        message = ForwardMsg()
+        message.auto_rerun.interval = interval_s
+        message.auto_rerun.fragment_id = fragment
+        context.enqueue(message)
 
 
 def _session() -> str:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from functools import partial
 from pathlib import Path
+from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
 
 import orjson
@@ -15,6 +16,7 @@ from dashboard import charts
 from dashboard.feed import Feed, board, open_feeds
 from dashboard.layout import footnote, layout, spec
 from dashboard.pace import Pace
+from dashboard.views import live
 from lakehouse.config.loader import load_pipeline
 from lakehouse.config.models import EventTime, Pipeline, Quality, Source
 from lakehouse.serving.figures import derived_tiles
@@ -225,6 +227,23 @@ def test_a_stretched_interval_is_told(table: HotTable, feed: Feed) -> None:
     badge = messages(AppTest.from_function(page, default_timeout=60).run())["badge"]
     assert (badge["chosen_s"], badge["every_s"], badge["viewers"]) == (0.25, 1.0, 0)
     assert badge["alerts"] == {"rules": 0, "problem": "", "alerts": []}
+
+
+def test_an_interval_that_changes_between_two_whole_runs_sets_the_pages_timer(
+    table: HotTable, feed: Feed, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    filled(table, feed)
+    sent: list[Any] = []
+    told = iter([0.25, 1.0, 0.25, 0.25])
+    monkeypatch.setattr(live, "get_script_run_ctx", lambda: SimpleNamespace(session_id="a", enqueue=sent.append))
+    monkeypatch.setattr(Pace, "interval", lambda _pace, _chosen_s: next(told))
+    app = AppTest.from_function(page, default_timeout=60).run()
+    assert messages(app)["badge"]["every_s"] == 1.0
+    (message,) = sent
+    assert message.auto_rerun.interval == pytest.approx(PACE[0].timer("a", 1.0))
+    assert message.auto_rerun.fragment_id
+    app.run()
+    assert len(sent) == 1, "where nothing has changed, nothing is said"
 
 
 def test_a_page_is_made_of_live_metrics_alone() -> None:
