@@ -232,12 +232,14 @@ def _before(rows: pa.Table, keys: tuple[str, ...], bound: tuple[int, ...]) -> pa
 
 def _is_sorted(rows: pa.Table, keys: tuple[str, ...]) -> bool:
     """Whether no row's key is below that of the row before it, compared column by column."""
-    equal, right = True, np.True_
+    equal = np.ones(max(rows.num_rows - 1, 0), bool)
     for key in keys:
         steps = np.diff(rows[key].cast(pa.int64()).to_numpy())
-        right = right & (~np.asarray(equal) | (steps >= 0))
-        equal = equal & (steps == 0)
-    return bool(np.all(right))
+        # Not `steps < 0`: a null becomes NaN, and where it belongs is for the sort to say.
+        if np.any(equal & ~(steps >= 0)):
+            return False
+        equal &= steps == 0
+    return True
 
 
 class _Writer:
